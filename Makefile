@@ -1,0 +1,112 @@
+# What can be done here; `make help` lists it. Every target installs what it needs by itself:
+# Python packages from requirements/*.lock into .venv (and, where versions clash, .venv-*).
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Empty means: the first of python3, python3.13, python3.12, python3.11 that is new enough.
+PYTHON ?=
+export PYTHON
+
+# For `make run`; what is empty is started embedded, or chosen.
+REDIS_URL ?=
+UPSTREAM_ENDPOINT ?=
+PORT ?=
+OPS_PORT ?=
+
+# For `make test`: more arguments to pytest, as in ARGS='-k fence'.
+ARGS ?=
+
+# For `make image`.
+BASE ?= python:3.13-slim
+IMAGE ?= dynaside
+BUILDER ?= $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool))))
+
+INSTALL := requirements/install.sh
+JS := tests/e2e/js
+
+.PHONY: help
+help: ## list what can be done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: .venv/.demo .venv/.project $(if $(UPSTREAM_ENDPOINT),,.venv-dynamodb/.installed)
+run: ## serve on 127.0.0.1:8111; REDIS_URL= UPSTREAM_ENDPOINT= PORT= OPS_PORT= override
+	@# exec, so that Ctrl-C reaches the demo; tied to make, so that killing make ends it too.
+	@exec .venv/bin/python proxy/embedded/tether.py $$PPID 15 .venv/bin/dynaside demo \
+		$(if $(REDIS_URL),--redis-url '$(REDIS_URL)') \
+		$(if $(UPSTREAM_ENDPOINT),--upstream-endpoint '$(UPSTREAM_ENDPOINT)') \
+		$(if $(PORT),--listen '127.0.0.1:$(PORT)') \
+		$(if $(OPS_PORT),--ops-listen '127.0.0.1:$(OPS_PORT)')
+
+.PHONY: setup
+setup: .venv/.dev .venv/.project .venv-dynamodb/.installed .venv-clients/.installed
+setup: $(JS)/node_modules/.installed ## install everything the tests need
+
+.PHONY: test
+test: setup ## run all tests with branch coverage; ARGS= goes to pytest
+	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: lint
+lint: .venv/.dev ## check style and format
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+
+.PHONY: types
+types: .venv/.dev ## check types
+	@.venv/bin/mypy
+
+.PHONY: format
+format: .venv/.dev ## repair style and format
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+.PHONY: lock
+lock: .venv-tools/.installed ## write requirements/*.lock anew; UPGRADE=1 takes newer versions
+	@requirements/lock.sh .venv-tools/bin/uv $(if $(UPGRADE),--upgrade)
+
+.PHONY: wheel
+wheel: .venv/.demo ## build the wheel into dist/
+	@.venv/bin/python -m hatchling build --target wheel
+
+.PHONY: image
+image: ## build the container image; IMAGE= BASE= BUILDER= override
+	@test -n '$(BUILDER)' || { echo 'error: install docker, podman or buildah' >&2; exit 1; }
+	$(BUILDER) build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+
+.PHONY: clean
+clean: ## remove everything that make created
+	rm -rf .venv .venv-dynamodb .venv-clients .venv-tools $(JS)/node_modules dist htmlcov .coverage*
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find proxy tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: an environment is filled again only when its lock has changed.
+
+.venv/.demo: requirements/demo.lock
+	@$(INSTALL) .venv $< 20
+	@touch $@
+
+.venv/.dev: requirements/dev.lock
+	@$(INSTALL) .venv $< 40
+	@touch $@ .venv/.demo
+
+# Editable, without an isolated build: the build backend comes from the lock like the rest.
+.venv/.project: pyproject.toml proxy/version.py config/default.yaml
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-%/.installed: requirements/%.lock
+	@$(INSTALL) .venv-$* $< 15
+	@touch $@
+
+$(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo 'installing $(JS)/package-lock.json (about 5 s)' \
+		&& cd $(JS) && npm ci --silent --ignore-scripts --no-audit --no-fund \
+		&& touch node_modules/.installed; \
+	else \
+		echo 'npm is missing: tests of dynalite and of the JavaScript SDK will be skipped' \
+			'(Debian and Ubuntu: apt install npm)'; \
+	fi

@@ -1,0 +1,1 @@
+"""A read-through caching sidecar proxy for Amazon DynamoDB."""

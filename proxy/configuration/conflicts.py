@@ -1,0 +1,124 @@
+"""Find settings that are each allowed but make no sense, or no safe proxy, together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from proxy.configuration.checks import url_has_password
+from proxy.configuration.model import Path, Settings
+from proxy.configuration.tables import STRICT_NEEDS, TableRules, explicit
+from proxy.core.values import Level, WriteMode
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that contradict each other, the one to change first, and why."""
+
+    paths: tuple[Path, ...]
+    why: str
+
+
+def conflicts(settings: Settings) -> list[Conflict]:
+    """Return every contradiction between settings that are each valid."""
+    return [
+        *_address_conflicts(settings),
+        *_store_conflicts(settings),
+        *_fence_conflicts(settings),
+        *_table_conflicts(settings),
+    ]
+
+
+def notes(settings: Settings) -> list[str]:
+    """Return what is allowed but worth knowing before starting."""
+    if settings.store.url is None:
+        return ["store.url is not set: nothing is cached, every request passes through"]
+    return []
+
+
+def _address_conflicts(settings: Settings) -> Iterator[Conflict]:
+    data, ops = ("listen", "data"), ("listen", "ops")
+    data_port, ops_port = settings.listen.data_address[1], settings.listen.ops_address[1]
+    if data_port and data_port == ops_port:
+        yield Conflict((data, ops), f"both use port {data_port}; each listener needs its own")
+    if not data_port and settings.workers > 1:
+        why = "port 0 with several workers would give each its own port; name one"
+        yield Conflict((data, ("workers",)), why)
+    if settings.upstream.endpoint is not None:
+        endpoint = urlsplit(settings.upstream.endpoint)
+        port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+        if endpoint.hostname in _LOOPBACK and port in {data_port, ops_port}:
+            why = f"port {port} is this proxy's own; it would send requests to itself"
+            yield Conflict((("upstream", "endpoint"), data, ops), why)
+
+
+def _store_conflicts(settings: Settings) -> Iterator[Conflict]:
+    store = settings.store
+    if store.heartbeat_age_s_max <= store.heartbeat_s:
+        yield Conflict(
+            (("store", "heartbeat_age_s_max"), ("store", "heartbeat_s")),
+            f"must exceed heartbeat_s ({store.heartbeat_s}), or hits stop between heartbeats",
+        )
+    if 0 < store.quarantine_s < settings.fence.marker_s:
+        yield Conflict(
+            (("store", "quarantine_s"), ("fence", "marker_s")),
+            f"must be at least fence.marker_s ({settings.fence.marker_s}), so that every write"
+            " in flight has ended; 0 is only for a store that nobody used before",
+        )
+    if store.url is not None and store.password is not None and url_has_password(store.url):
+        yield Conflict(
+            (("store", "password"), ("store", "url")),
+            "is given here and in store.url; leave one out",
+        )
+
+
+def _fence_conflicts(settings: Settings) -> Iterator[Conflict]:
+    fence, upstream = settings.fence, settings.upstream
+    write_s = upstream.connect_timeout_s + upstream.write_timeout_s
+    if fence.marker_s <= write_s:
+        yield Conflict(
+            (
+                ("fence", "marker_s"),
+                ("upstream", "connect_timeout_s"),
+                ("upstream", "write_timeout_s"),
+            ),
+            f"must exceed connect_timeout_s + write_timeout_s ({write_s}), or a write could take"
+            " effect after its marker has gone",
+        )
+    if fence.lease_wait_s > fence.lease_s:
+        yield Conflict(
+            (("fence", "lease_wait_s"), ("fence", "lease_s")),
+            f"must not exceed lease_s ({fence.lease_s}); after it nobody is filling",
+        )
+
+
+def _table_conflicts(settings: Settings) -> Iterator[Conflict]:
+    yield from _strict_conflicts(settings, ("defaults",), settings.defaults)
+    for name, table in settings.tables.items():
+        yield from _strict_conflicts(settings, ("tables", name), table)
+
+
+def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:
+    """Compare what one section sets with what `strict` needs; inherited times are overruled."""
+    own = explicit(rules)
+    inherited = explicit(settings.defaults) | own
+    if inherited.get("level") is not Level.STRICT:
+        return
+
+    def path_of(rule: str) -> Path:
+        return (*at, rule) if rule in own else ("defaults", rule)
+
+    for rule, needed in STRICT_NEEDS.items():
+        if rule in own and own[rule] != needed:
+            why = f"level strict allows only {str(needed).lower()}; leave it out"
+            yield Conflict(((*at, rule), path_of("level")), why)
+    if inherited.get("write_mode") is WriteMode.AROUND:
+        why = "around leaves old entries in place, which level strict does not allow"
+        yield Conflict((path_of("write_mode"), path_of("level")), why)
+    if settings.store.url is None and "level" in own:
+        why = "strict needs a store: without store.url other proxies would not see our writes"
+        yield Conflict((path_of("level"), ("store", "url")), why)

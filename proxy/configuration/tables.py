@@ -1,0 +1,151 @@
+"""Describe the settings of tables and resolve them into one `TablePolicy` per table.
+
+A table inherits what `defaults` sets explicitly, then what its own section sets; what nobody set
+comes from its coherence level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from proxy.configuration.sections import Section
+from proxy.core.policy import ITEM_BYTES_MAX, TablePolicy
+from proxy.core.values import Level, WriteMode
+
+TABLE_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{3,255}$"
+
+_POLICY: Final = TablePolicy()
+_DAYS_30_S: Final = 30 * 86400
+
+STRICT_NEEDS: Final[Mapping[str, Any]] = {
+    "grace_s": 0.0,
+    "stale_if_error_s": 0.0,
+    "fill_consistent": True,
+}
+"""What `strict` forces: any other value would let a read see an older item."""
+
+LEVEL_IMPLIES: Final[Mapping[Level, Mapping[str, Any]]] = {
+    Level.STRICT: STRICT_NEEDS,
+    Level.SESSION: {},
+    Level.EVENTUAL: {"fill_consistent": False, "stale_if_error_s": 60.0},
+}
+"""Defaults that differ from TablePolicy's, by level."""
+
+
+class TableRules(Section):
+    """What may be set for all tables and for each; see `proxy.core.policy.TablePolicy`."""
+
+    enabled: bool = Field(
+        default=_POLICY.enabled,
+        description="Whether the table is cached; when false, writes are fenced all the same.",
+    )
+    level: Level = Field(
+        default=_POLICY.level,
+        description="Coherence promised: strict (linearizable), session (read your writes),"
+        " eventual. eventual changes two defaults: fill_consistent to false and"
+        " stale_if_error_s to 60.",
+    )
+    write_mode: WriteMode = Field(
+        default=_POLICY.write_mode,
+        description="What a write does to the entry: invalidate removes it, through stores the"
+        " written item, around leaves it until it expires.",
+    )
+    fresh_ttl_s: float = Field(
+        default=_POLICY.fresh_ttl_s,
+        ge=0,
+        le=_DAYS_30_S,
+        description="Seconds an entry answers by itself; the longest that a write past the proxy"
+        " stays unseen.",
+    )
+    negative_ttl_s: float = Field(
+        default=_POLICY.negative_ttl_s,
+        ge=0,
+        le=_DAYS_30_S,
+        description='Seconds that "no such item" is cached, 0 for never; short, because items'
+        " appear more often than they vanish.",
+    )
+    grace_s: float = Field(
+        default=_POLICY.grace_s,
+        ge=0,
+        le=_DAYS_30_S,
+        description="Seconds past fresh in which an entry answers while a refresh runs, so that"
+        " an expiring hot item makes nobody wait.",
+    )
+    stale_if_error_s: float = Field(
+        default=_POLICY.stale_if_error_s,
+        ge=0,
+        le=_DAYS_30_S,
+        description="Seconds past fresh in which an entry answers when DynamoDB fails or"
+        " throttles; 0 reports the failure.",
+    )
+    jitter: float = Field(
+        default=_POLICY.jitter,
+        ge=0,
+        le=0.5,
+        description="Share by which each entry's times are shortened at random, so that entries"
+        " filled together do not expire together.",
+    )
+    entry_bytes_max: int = Field(
+        default=_POLICY.entry_bytes_max,
+        ge=1,
+        le=2 * ITEM_BYTES_MAX,
+        description="Bytes of the largest answer that is cached; 400 KiB is DynamoDB's limit for"
+        " one item, and JSON spells it longer.",
+    )
+    fill_consistent: bool = Field(
+        default=_POLICY.fill_consistent,
+        description="Whether a fill reads with ConsistentRead: a miss costs twice the read"
+        " capacity, and no old replica's item is stored.",
+    )
+    consistent_refresh: bool = Field(
+        default=_POLICY.consistent_refresh,
+        description="Whether a client's ConsistentRead=true read refreshes the entry it bypassed.",
+    )
+
+
+class KeyAttribute(Section):
+    """One attribute of a primary key."""
+
+    name: str = Field(min_length=1, max_length=255, description="Name of the attribute.")
+    type: Literal["S", "N", "B"] = Field(description="Its type: string, number or binary.")
+
+
+class KeySchema(Section):
+    """Names and types of a table's partition and sort key."""
+
+    partition: KeyAttribute = Field(description="The partition key.")
+    sort: KeyAttribute | None = Field(default=None, description="The sort key; null for none.")
+
+
+class Table(TableRules):
+    """One table's own rules; what it does not set comes from `defaults` and its level."""
+
+    key_schema: KeySchema | None = Field(
+        default=None,
+        description="Key schema, for when DescribeTable is not permitted; null asks DynamoDB.",
+    )
+
+
+def resolve_policy(defaults: TableRules, table: TableRules | None = None) -> TablePolicy:
+    """Combine what was set explicitly with what the level implies.
+
+    `strict` overrules what a table inherits; contradictions in one section were refused before.
+    """
+    chosen = explicit(defaults) | ({} if table is None else explicit(table))
+    level = Level(chosen.get("level", _POLICY.level))
+    implied = LEVEL_IMPLIES[level]
+    # Strict wins over inherited settings, the other levels only fill gaps.
+    combined = {**chosen, **implied} if level is Level.STRICT else {**implied, **chosen}
+    return TablePolicy(**combined)
+
+
+def explicit(rules: TableRules) -> dict[str, Any]:
+    """Return the rules that somebody set, by name."""
+    return {name: getattr(rules, name) for name in TableRules.model_fields if _is_set(rules, name)}
+
+
+def _is_set(rules: TableRules, name: str) -> bool:
+    return name in rules.model_fields_set

@@ -1,0 +1,1 @@
+"""Decides: pure functions over values; standard library only, no clock, no I/O."""

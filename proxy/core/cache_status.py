@@ -1,0 +1,45 @@
+"""Says in the Cache-Status field how an answer came about. Source: RFC 9211."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from proxy.core.request import Answer
+from proxy.core.values import Outcome
+
+CACHE_NAME: Final = "dynaside"
+
+
+def cache_status(answer: Answer) -> str:
+    """Return the field's value: `dynaside; hit; ttl=42`, `dynaside; fwd=miss; stored`, ….
+
+    `ttl` is negative for a stale hit (RFC 9211 §2.4). `fwd=stale` means that an entry was there
+    but too old. `detail` gives the reason of a bypass or what a write did to the entry.
+    """
+    words = [CACHE_NAME]
+    detail = answer.detail
+    match answer.outcome:
+        case Outcome.HIT | Outcome.NEGATIVE_HIT | Outcome.STALE_HIT:
+            words += ["hit", f"ttl={answer.ttl_s or 0}"]
+            if detail is None and answer.outcome is not Outcome.HIT:
+                detail = "negative" if answer.outcome is Outcome.NEGATIVE_HIT else "refreshing"
+        case Outcome.MISS | Outcome.COALESCED:
+            words.append("fwd=stale" if answer.expired else "fwd=miss")
+            if answer.outcome is Outcome.COALESCED:
+                words.append("collapsed")
+        case Outcome.BYPASS:
+            words.append("fwd=bypass")
+            detail = answer.reason.value if answer.reason else detail
+        case Outcome.WRITE:
+            words.append("fwd=bypass")
+        case Outcome.FAILED:
+            words.append("fwd=miss")
+        case Outcome.REJECTED:
+            detail = "rejected"
+        case _:
+            assert_never(answer.outcome)
+    if answer.stored:
+        words.append("stored")
+    if detail is not None:
+        words.append(f"detail={detail}")
+    return "; ".join(words)

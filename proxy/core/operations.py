@@ -1,0 +1,184 @@
+"""Parses the requests that the proxy does more with than forward, once, into frozen values.
+
+A read that is spelled so that only DynamoDB can judge it raises `Undecodable` and passes through
+untouched: a bypass is never wrong. A write must not slip past its fence, so whatever is unclear
+about one widens the fence (`key=None`: the whole table) or, when not even the table can be read,
+refuses the request as DynamoDB refuses malformed JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from proxy.core.attributes import NotCanonical, canonical_primary_key
+from proxy.core.errors import RequestRejected
+from proxy.core.json_text import NotJson, load_object
+from proxy.core.projection import (
+    Projection,
+    ProjectionUnclear,
+    parse_attributes_to_get,
+    parse_projection,
+)
+from proxy.core.values import BypassReason, Item, TableName
+
+SERIALIZATION_EXCEPTION: Final = "com.amazon.coral.service#SerializationException"
+WRITES: Final = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
+PRIMARY_KEY_ATTRIBUTES_MAX: Final = 2
+_TABLE_NAME_CHARACTERS_MAX: Final = 255
+_GET_MEMBERS: Final = frozenset(
+    {
+        "TableName",
+        "Key",
+        "ConsistentRead",
+        "ProjectionExpression",
+        "ExpressionAttributeNames",
+        "AttributesToGet",
+        "ReturnConsumedCapacity",
+    }
+)
+
+
+class Undecodable(Exception):
+    """This read must pass through; `table` is known where that much could be read."""
+
+    def __init__(self, reason: BypassReason, table: TableName | None = None) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.table = table
+
+
+class Capacity(StrEnum):
+    """What `ReturnConsumedCapacity` asks for."""
+
+    NONE = "NONE"
+    TOTAL = "TOTAL"
+    INDEXES = "INDEXES"
+
+
+@dataclass(frozen=True, slots=True)
+class GetItem:
+    """A GetItem that the proxy may answer itself."""
+
+    table: TableName
+    key: Item
+    consistent: bool
+    projection: Projection | None
+    capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWrite:
+    """A PutItem, UpdateItem or DeleteItem.
+
+    Args:
+        operation: its name.
+        table: plain table name.
+        key: the primary key, or None when it must be taken from `item` by the key schema.
+        item: PutItem's item, else None.
+        return_values: `ReturnValues` as asked, "NONE" when left out.
+    """
+
+    operation: str
+    table: TableName
+    key: Item | None
+    item: Item | None
+    return_values: str
+
+
+def decode_get(body: bytes) -> GetItem:
+    """Parse a GetItem body.
+
+    Raises:
+        Undecodable: upstream must judge it; nothing else is ever raised, whatever the bytes.
+    """
+    try:
+        request, ambiguous = load_object(body)
+    except NotJson:
+        raise Undecodable(BypassReason.UNDECODABLE) from None
+    table, by_arn = _table_name(request.get("TableName"))
+    if table is None:
+        raise Undecodable(BypassReason.UNDECODABLE)
+    if by_arn:
+        # Another account's table may have the same name; only DynamoDB knows.
+        raise Undecodable(BypassReason.TABLE_ARN, table)
+    if ambiguous or not request.keys() <= _GET_MEMBERS:
+        raise Undecodable(BypassReason.UNDECODABLE, table)
+    consistent = request.get("ConsistentRead", False)
+    capacity = request.get("ReturnConsumedCapacity", "NONE")
+    if not isinstance(consistent, bool) or capacity not in tuple(Capacity):
+        raise Undecodable(BypassReason.UNDECODABLE, table)
+    try:
+        canonical_primary_key(request.get("Key"))
+        projection = _projection(request)
+    except (NotCanonical, ProjectionUnclear, RequestRejected):
+        raise Undecodable(BypassReason.UNDECODABLE, table) from None
+    return GetItem(table, request["Key"], consistent, projection, Capacity(capacity))
+
+
+def decode_write(operation: str, body: bytes) -> ItemWrite | None:
+    """Parse a PutItem, UpdateItem or DeleteItem body.
+
+    Returns:
+        None when no table is named: DynamoDB refuses such a request, nothing can change.
+
+    Raises:
+        RequestRejected: the bytes are not one unambiguous JSON object. It is refused here, not
+            upstream: a more lenient parser there could apply a write that no fence covers.
+    """
+    try:
+        request, ambiguous = load_object(body)
+    except NotJson:
+        raise RequestRejected(SERIALIZATION_EXCEPTION) from None
+    if ambiguous:
+        raise RequestRejected(SERIALIZATION_EXCEPTION, "a member name occurs twice")
+    table, _ = _table_name(request.get("TableName"))
+    if table is None:
+        return None
+    item = request.get("Item") if operation == "PutItem" else None
+    return_values = request.get("ReturnValues", "NONE")
+    return ItemWrite(
+        operation=operation,
+        table=table,
+        key=None if operation == "PutItem" else _as_object(request.get("Key")),
+        item=_as_object(item),
+        return_values=return_values if isinstance(return_values, str) else "NONE",
+    )
+
+
+def _projection(request: dict[str, Any]) -> Projection | None:
+    expression = request.get("ProjectionExpression")
+    names = request.get("ExpressionAttributeNames")
+    attributes = request.get("AttributesToGet")
+    if attributes is not None:
+        if expression is not None or names is not None:
+            raise ProjectionUnclear
+        return parse_attributes_to_get(attributes)
+    if expression is not None:
+        return parse_projection(expression, names)
+    if names is not None:
+        raise ProjectionUnclear
+    return None
+
+
+def plain_table_name(named: object) -> TableName | None:
+    """Return the plain name of a table given by name or ARN, or None for anything else."""
+    return _table_name(named)[0]
+
+
+def _table_name(named: object) -> tuple[TableName | None, bool]:
+    """Return the plain name, and whether it was given as an ARN."""
+    if not isinstance(named, str) or not named:
+        return None, False
+    if named.startswith("arn:"):
+        _, found, rest = named.partition(":table/")
+        plain = rest.partition("/")[0]
+        return (TableName(plain), True) if found and plain else (None, True)
+    if len(named) > _TABLE_NAME_CHARACTERS_MAX or not named.isascii():
+        return None, False
+    return TableName(named), False
+
+
+def _as_object(content: object) -> Item | None:
+    return content if isinstance(content, dict) else None

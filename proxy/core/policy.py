@@ -1,0 +1,72 @@
+"""What the operator decided for one table; built by `proxy.settings`, read by every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.values import Level, WriteMode
+
+ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
+
+
+@dataclass(frozen=True, slots=True)
+class TablePolicy:
+    """Limits and modes of one table. All times in seconds, ≥ 0; defaults are for `session`.
+
+    Args:
+        enabled: False passes every request on this table through, fencing writes all the same.
+        level: what is promised (ARCHITECTURE.md, Guarantees).
+        write_mode: what a write does to the entry.
+        fresh_ttl_s: age below which an entry answers by itself.
+        negative_ttl_s: the same for "no such item"; 0 caches no absence.
+        grace_s: how much older an entry may be and still answer while a refresh runs.
+        stale_if_error_s: how much older than fresh an entry may be and answer when upstream fails.
+        jitter: share by which each entry's times are shortened at random, 0 to 0.5, so that
+            entries filled together do not expire together.
+        entry_bytes_max: larger answers are not cached.
+        fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
+        consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
+    """
+
+    enabled: bool = True
+    level: Level = Level.SESSION
+    write_mode: WriteMode = WriteMode.INVALIDATE
+    fresh_ttl_s: float = 300.0
+    negative_ttl_s: float = 5.0
+    grace_s: float = 30.0
+    stale_if_error_s: float = 0.0
+    jitter: float = 0.1
+    entry_bytes_max: int = ITEM_BYTES_MAX
+    fill_consistent: bool = True
+    consistent_refresh: bool = True
+
+    @property
+    def serves_grace(self) -> bool:
+        """Whether an entry in grace may answer: never at `strict`."""
+        return self.level is not Level.STRICT and self.grace_s > 0
+
+    @property
+    def joins_started_flights(self) -> bool:
+        """Whether a read may join a fetch older than itself: only where no write need be seen."""
+        return self.level is Level.EVENTUAL
+
+
+@dataclass(frozen=True, slots=True)
+class FencePolicy:
+    """Bounds of the coherence protocol; the same for every table and every proxy of one store.
+
+    Args:
+        lease_s: how long a filler may take before another proxy may fill.
+        lease_wait_s: how long a reader waits for another proxy's fill before it fetches itself.
+        marker_s: how long a write of unknown outcome keeps its item out of the cache; must be
+            longer than a write can take to have its effect.
+        tombstone_s: how long after an invalidation a fill must read with ConsistentRead.
+        write_timeout_s: how long a write may wait for upstream's answer.
+    """
+
+    lease_s: float = 3.0
+    lease_wait_s: float = 1.0
+    marker_s: float = 30.0
+    tombstone_s: float = 30.0
+    write_timeout_s: float = 10.0

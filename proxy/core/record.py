@@ -1,0 +1,209 @@
+"""The bytes of one record in the store: four states for an item, one for a table.
+
+The Lua scripts in `proxy/edge/scripts` read and write the same layouts; `tests/contracts` holds
+both sides to them. All integers are big-endian, all times are milliseconds of the *store's* clock.
+
+    state  then
+    V      format, incarnation 8, generation 8, digest 16, filled 8, soft 8, hard 8, payload
+    L      format, incarnation 8, token 16, deadline 8, strong 1 ("0"/"1"), kept V or no more
+    P      format, count 2, count × (token 16, incarnation 8, deadline 8, solo 1), V or no more
+    T      format, until 8
+    G      format, generation 8, count 2, count × (token 16, deadline 8)
+
+    payload of V: flags 1 (bit 0: negative entry), item bytes 4, crc32 4, the answer's body
+
+Two releases may share one store: a record of unknown format or state decodes to FOREIGN, a writer
+in flight that never ends, so that nobody takes it for "nothing there".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.values import Digest, Generation, Incarnation
+
+RECORD_FORMAT: Final = 1
+
+_ENTRY: Final = struct.Struct(">cB8s8s16sQQQBII")
+_LEASE: Final = struct.Struct(">cB8s16sQc")
+_PENDING: Final = struct.Struct(">cBH")
+_TABLE: Final = struct.Struct(">cB8sH")
+_TABLE_MARKER: Final = struct.Struct(">16sQ")
+_DEADLINE_IN_MARKER: Final = struct.Struct(">24xQx")
+_PAYLOAD: Final = struct.Struct(">BII")
+_NEGATIVE: Final = 1
+
+ENTRY_OVERHEAD_BYTES: Final = _ENTRY.size
+"""What an entry adds to the answer's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the store holds for an item: the answer ready to send, or the item's absence.
+
+    Args:
+        incarnation: the store's primary that took it.
+        generation: the table's generation it was filled under.
+        digest: whose entry it is.
+        filled_ms: when upstream was asked, on the store's clock; age counts from here.
+        soft_ms: fresh before this time.
+        hard_ms: never served from this time on.
+        negative: True when the entry says that there is no such item.
+        item_bytes: the item's size by DynamoDB's rules, for capacity sums; 0 for an absence.
+        crc32: of `body`, as `x-amz-crc32` gives it.
+        body: the answer's body, `{"Item":{…}}` or `{}`.
+    """
+
+    incarnation: Incarnation
+    generation: Generation
+    digest: Digest
+    filled_ms: int
+    soft_ms: int
+    hard_ms: int
+    negative: bool
+    item_bytes: int
+    crc32: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDraft:
+    """An entry on its way into the store, which adds its own times.
+
+    Args:
+        age_s: seconds since upstream was asked.
+        fresh_s: how long it is fresh, counted from then.
+        hard_s: how long it may be served at all, counted from then; ≥ `fresh_s`.
+        negative, item_bytes, crc32, body: as in `Entry`.
+    """
+
+    age_s: float
+    fresh_s: float
+    hard_s: float
+    negative: bool
+    item_bytes: int
+    crc32: int
+    body: bytes
+
+    def payload(self) -> bytes:
+        """Return the part of the record that scripts never look into."""
+        flags = _NEGATIVE if self.negative else 0
+        return _PAYLOAD.pack(flags, self.item_bytes, self.crc32) + self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A proxy is filling; `kept` is the older entry that still serves meanwhile."""
+
+    incarnation: Incarnation
+    deadline_ms: int
+    kept: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Writes are in flight until `deadline_ms`: nobody is served, nobody fills."""
+
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Invalidated a moment ago: a fill must read with ConsistentRead until `until_ms`."""
+
+    until_ms: int
+
+
+Record = Entry | Leased | Pending | Tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """A table's generation, and until when each table-wide write in flight keeps it uncached."""
+
+    generation: Generation
+    deadlines_ms: tuple[int, ...]
+
+    def abandoned(self, store_now_ms: int) -> bool:
+        """Tell whether every table-wide writer in the record died: it must be raised anew."""
+        return bool(self.deadlines_ms) and max(self.deadlines_ms) <= store_now_ms
+
+    @property
+    def settled(self) -> bool:
+        """Whether the generation counts: no writer in flight, and none that died."""
+        return not self.deadlines_ms
+
+
+FOREIGN: Final = Pending(deadline_ms=2**63)
+"""A record of another release, or damaged bytes."""
+
+
+def decode_record(raw: bytes) -> Record:
+    """Decode an item's record; FOREIGN for whatever this release does not know.
+
+    Raises: nothing, whatever the bytes.
+    """
+    if len(raw) < 2 or raw[1] != RECORD_FORMAT:  # noqa: PLR2004 - state and format
+        return FOREIGN
+    try:
+        match raw[:1]:
+            case b"V":
+                return _decode_entry(raw) or FOREIGN
+            case b"L":
+                _, _, incarnation, _, deadline_ms, _ = _LEASE.unpack_from(raw)
+                kept = raw[_LEASE.size :]
+                return Leased(
+                    Incarnation(incarnation), deadline_ms, _decode_entry(kept) if kept else None
+                )
+            case b"P":
+                _, _, count = _PENDING.unpack_from(raw)
+                size = _DEADLINE_IN_MARKER.size
+                deadlines = [
+                    _DEADLINE_IN_MARKER.unpack_from(raw, _PENDING.size + size * i)[0]
+                    for i in range(count)
+                ]
+                return Pending(max(deadlines, default=0))
+            case b"T":
+                return Tombstone(int.from_bytes(raw[2:10], "big"))
+            case _:
+                return FOREIGN
+    except struct.error:
+        return FOREIGN
+
+
+def decode_table(raw: bytes) -> TableRecord | None:
+    """Decode a table's record; None for a format this release does not know."""
+    try:
+        state, version, generation, count = _TABLE.unpack_from(raw)
+        if state != b"G" or version != RECORD_FORMAT:
+            return None
+        deadlines = [
+            _TABLE_MARKER.unpack_from(raw, _TABLE.size + _TABLE_MARKER.size * i)[1]
+            for i in range(count)
+        ]
+    except struct.error:
+        return None
+    return TableRecord(Generation(generation), tuple(deadlines))
+
+
+def _decode_entry(raw: bytes) -> Entry | None:
+    state, version, incarnation, generation, digest, *times, flags, item_bytes, crc32 = (
+        _ENTRY.unpack_from(raw)
+    )
+    if state != b"V" or version != RECORD_FORMAT:
+        return None
+    filled_ms, soft_ms, hard_ms = times
+    return Entry(
+        incarnation=Incarnation(incarnation),
+        generation=Generation(generation),
+        digest=Digest(digest),
+        filled_ms=filled_ms,
+        soft_ms=soft_ms,
+        hard_ms=hard_ms,
+        negative=bool(flags & _NEGATIVE),
+        item_bytes=item_bytes,
+        crc32=crc32,
+        body=raw[_ENTRY.size :],
+    )

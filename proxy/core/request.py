@@ -1,0 +1,87 @@
+"""One HTTP request and one HTTP answer as plain values, between the server and the flows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.core.values import BypassReason, Outcome, TableName
+
+TARGET_HEADER: Final = "x-amz-target"
+DATA_TARGET_PREFIX: Final = "DynamoDB_20120810."
+STREAMS_TARGET_PREFIX: Final = "DynamoDBStreams_20120810."
+
+Headers = tuple[tuple[str, str], ...]
+"""Header fields in the order they came, names as they were spelled."""
+
+
+def find_header(headers: Headers, name: str) -> str | None:
+    """Return the first value of a field; `name` in lower case."""
+    for field, content in headers:
+        if field.lower() == name:
+            return content
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """A complete request: `target` is path and query as sent, `body` the bytes as sent."""
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header field; `name` in lower case."""
+        return find_header(self.headers, name)
+
+    @property
+    def operation(self) -> str:
+        """The operation's name, `GetItem`; empty for what is not a DynamoDB call."""
+        amz_target = self.header(TARGET_HEADER) or ""
+        for prefix in (DATA_TARGET_PREFIX, STREAMS_TARGET_PREFIX):
+            if amz_target.startswith(prefix):
+                return amz_target[len(prefix) :]
+        return ""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the request is for DynamoDB Streams."""
+        return (self.header(TARGET_HEADER) or "").startswith("DynamoDBStreams_")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the client, and how it came about.
+
+    Args:
+        status: HTTP status.
+        headers: end-to-end fields; the server adds Date, Content-Length and what is missing of
+            `x-amzn-RequestId` and Content-Type.
+        body: the exact bytes.
+        outcome: how it was answered.
+        reason: with BYPASS, why.
+        table: the table, where the proxy looked.
+        crc32: of `body`, sent as `x-amz-crc32` unless `headers` carry upstream's own.
+        ttl_s: with a hit, how long the entry stays fresh; negative when stale.
+        detail: further words for Cache-Status.
+        expired: an entry was there, but too old to serve.
+        stored: this answer became an entry.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    outcome: Outcome
+    reason: BypassReason | None = None
+    table: TableName | None = None
+    crc32: int | None = None
+    ttl_s: int | None = None
+    detail: str | None = None
+    expired: bool = False
+    stored: bool = False
+
+    def explained(self, reason: BypassReason, table: TableName | None) -> Answer:
+        """Return the same answer as a bypass for `reason`."""
+        return replace(self, outcome=Outcome.BYPASS, reason=reason, table=table)

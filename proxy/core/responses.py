@@ -1,0 +1,157 @@
+"""Builds the bodies and header fields of answers; the shapes are DynamoDB's own.
+
+Source: DynamoDB Developer Guide, "Low-level API" and "Error handling"; AWS JSON 1.0 protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.core.errors import ProxyError, RequestRejected, UpstreamFailed, UpstreamFailure
+from proxy.core.json_text import NotJson, compact, members
+from proxy.core.operations import Capacity, GetItem
+from proxy.core.request import Answer, ClientRequest, Headers
+from proxy.core.values import Outcome, TableName
+
+JSON_1_0: Final = "application/x-amz-json-1.0"
+EMPTY_BODY: Final = b"{}"
+INTERNAL_SERVER_ERROR: Final = "com.amazonaws.dynamodb.v20120810#InternalServerError"
+SERVICE_UNAVAILABLE: Final = "com.amazonaws.dynamodb.v20120810#ServiceUnavailableException"
+MISSING_TOKEN: Final = "com.amazon.coral.service#MissingAuthenticationTokenException"  # noqa: S105 - an error's name
+
+_THROTTLES: Final = (
+    b"ProvisionedThroughputExceededException",
+    b"ThrottlingException",
+    b"RequestLimitExceeded",
+    b"ThrottledException",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBody:
+    """What a GetItem reply says about the item.
+
+    Args:
+        body: the reply without ConsumedCapacity: `{"Item":{…}}` or `{}`, item spelled as it came.
+        item: the item, or None for "no such item".
+        consumed: upstream's ConsumedCapacity, if it gave one.
+    """
+
+    body: bytes
+    item: dict[str, Any] | None
+    consumed: dict[str, Any] | None
+
+
+def read_get_reply(body: bytes) -> FetchedBody | None:
+    """Take a GetItem reply apart without re-spelling the item.
+
+    Returns:
+        None when the bytes are not a GetItem reply the proxy understands: it is passed on, not
+        cached.
+    """
+    try:
+        text = body.decode()
+        spelled = {name: text[start:end] for name, start, end in members(text)}
+        found = {name: json.loads(value) for name, value in spelled.items()}
+    except (NotJson, ValueError):
+        return None
+    if not found.keys() <= {"Item", "ConsumedCapacity"}:
+        return None
+    consumed = found.get("ConsumedCapacity")
+    if "Item" not in found:
+        return FetchedBody(EMPTY_BODY, None, consumed)
+    if not isinstance(found["Item"], dict):
+        return None
+    if consumed is not None:
+        body = b'{"Item":' + spelled["Item"].encode() + b"}"
+    return FetchedBody(body, found["Item"], consumed)
+
+
+def item_text(body: bytes, member: str) -> tuple[dict[str, Any], bytes] | None:
+    """Return a reply's member that is an item, parsed and as bytes, or None if it has none."""
+    try:
+        text = body.decode()
+        for name, start, end in members(text):
+            if name == member:
+                item = json.loads(text[start:end])
+                return (item, text[start:end].encode()) if isinstance(item, dict) else None
+    except (NotJson, ValueError):
+        pass
+    return None
+
+
+def get_body(get: GetItem, whole: bytes, consumed: dict[str, Any] | None) -> bytes:
+    """Answer a GetItem from a whole-item body.
+
+    Args:
+        get: what was asked.
+        whole: `{"Item":{…}}` or `{}`.
+        consumed: the ConsumedCapacity to report; None reports 0 units, when it was asked for.
+    """
+    body = whole
+    if get.projection is not None and whole != EMPTY_BODY:
+        body = compact({"Item": get.projection.apply(json.loads(whole)["Item"])})
+    if get.capacity is Capacity.NONE:
+        return body
+    capacity = compact(consumed or no_capacity(get.table, get.capacity))
+    separator = b"" if body == EMPTY_BODY else b","
+    return b'{"ConsumedCapacity":' + capacity + separator + body.lstrip()[1:]
+
+
+def no_capacity(table: TableName, capacity: Capacity) -> dict[str, Any]:
+    """Return the ConsumedCapacity of a read that cost nothing."""
+    total: dict[str, Any] = {"TableName": table, "CapacityUnits": 0.0}
+    if capacity is Capacity.INDEXES:
+        total["Table"] = {"CapacityUnits": 0.0}
+    return total
+
+
+def is_throttle(status: int, body: bytes) -> bool:
+    """Tell whether upstream refused for load; DynamoDB throttles with HTTP 400."""
+    return status == 400 and any(name in body[:300] for name in _THROTTLES)  # noqa: PLR2004
+
+
+def error_answer(error: ProxyError) -> Answer:
+    """Turn an error of the proxy into an answer that SDKs retry, or do not, as they should."""
+    match error:
+        case RequestRejected():
+            outcome, status = Outcome.REJECTED, error.status
+            error_type, message = error.error_type, error.message
+        case UpstreamFailed(failure=UpstreamFailure.CONNECT | UpstreamFailure.OVERLOAD):
+            outcome, status, error_type = Outcome.FAILED, 503, SERVICE_UNAVAILABLE
+            message = f"dynaside: {error}"
+        case _:
+            outcome, status, error_type = Outcome.FAILED, 500, INTERNAL_SERVER_ERROR
+            message = f"dynaside: {error}"
+    content = {"__type": error_type} | ({"message": message} if message else {})
+    body = compact(content)
+    return Answer(status, (), body, outcome, crc32=zlib.crc32(body), detail=_detail(error))
+
+
+def internal_error(message: str = "an invariant of dynaside does not hold; see its log") -> Answer:
+    """Return the answer to a request that met a bug or a bound of the proxy: SDKs retry it."""
+    body = compact({"__type": INTERNAL_SERVER_ERROR, "message": f"dynaside: {message}"})
+    return Answer(500, (), body, Outcome.FAILED, crc32=zlib.crc32(body))
+
+
+def content_type(request: ClientRequest) -> str:
+    """Return the answer's Content-Type, which follows the request's as DynamoDB's does."""
+    asked = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    return "application/json" if asked == "application/json" else JSON_1_0
+
+
+def cors_headers(request: ClientRequest) -> Headers:
+    """Return what DynamoDB adds for browsers, on answers that do not come from upstream."""
+    if request.header("origin") is None:
+        return ()
+    return (
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "x-amzn-RequestId,x-amzn-ErrorType,Date"),
+    )
+
+
+def _detail(error: ProxyError) -> str | None:
+    return f"upstream-{error.failure}" if isinstance(error, UpstreamFailed) else None

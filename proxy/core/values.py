@@ -1,0 +1,118 @@
+"""Names shared by every layer: identifiers and the closed enums that decisions are made of.
+
+The words are those of ARCHITECTURE.md; each enum's members are metric labels and log fields, so
+a renamed member is a change that users see.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final, NewType
+
+TableName = NewType("TableName", str)
+"""A table's plain name, never an ARN."""
+
+CacheKey = NewType("CacheKey", bytes)
+"""The store's name of one record: namespace, hash tag and keyed hash of an item's identity."""
+
+Digest = NewType("Digest", bytes)
+"""16 bytes that an entry carries to prove whose entry it is."""
+
+Generation = NewType("Generation", bytes)
+"""8 random bytes; entries filled under another generation of their table do not count."""
+
+Incarnation = NewType("Incarnation", bytes)
+"""8 bytes naming the store's primary since its start or promotion."""
+
+Token = NewType("Token", bytes)
+"""16 random bytes naming one writer or one lease holder."""
+
+AttributeValue = dict[str, Any]
+"""One attribute value in DynamoDB JSON: a single member, type to content, `{"S": "a"}`."""
+
+Item = dict[str, AttributeValue]
+"""A DynamoDB item: attribute name to attribute value."""
+
+GENERATION_BYTES: Final = 8
+INCARNATION_BYTES: Final = 8
+TOKEN_BYTES: Final = 16
+DIGEST_BYTES: Final = 16
+
+
+class Level(StrEnum):
+    """The coherence promised for a table; see ARCHITECTURE.md, Guarantees."""
+
+    STRICT = "strict"
+    SESSION = "session"
+    EVENTUAL = "eventual"
+
+
+class WriteMode(StrEnum):
+    """What a write through the proxy does to the entry."""
+
+    INVALIDATE = "invalidate"
+    THROUGH = "through"
+    AROUND = "around"
+
+
+class Verdict(StrEnum):
+    """May this entry answer a read now?"""
+
+    FRESH = "fresh"
+    GRACE = "grace"  # may be served while a refresh runs
+    LAST_RESORT = "last_resort"  # may be served only if upstream fails
+    EXPIRED = "expired"
+    ABSENT = "absent"
+
+
+class Outcome(StrEnum):
+    """How a request was answered."""
+
+    HIT = "hit"
+    NEGATIVE_HIT = "negative_hit"
+    STALE_HIT = "stale_hit"
+    MISS = "miss"
+    COALESCED = "coalesced"
+    BYPASS = "bypass"
+    WRITE = "write"
+    REJECTED = "rejected"  # the client must change its request
+    FAILED = "failed"  # upstream failed and nothing could be served instead
+
+
+class BypassReason(StrEnum):
+    """Why the store had no part in an answer."""
+
+    OPERATION = "operation"  # not an operation that is cached
+    TABLE_OFF = "table-off"
+    CONSISTENT_READ = "consistent-read"
+    UNDECODABLE = "undecodable"  # spelled so that only DynamoDB can judge it
+    TABLE_ARN = "table-arn"
+    STORE_DOWN = "store-down"
+    STORE_QUARANTINE = "store-quarantine"
+    DEBT = "debt"  # a write of this process has not reached the store yet
+    TABLE_PENDING = "table-pending"  # a write that may touch any item of the table is in flight
+    FLIGHTS_FULL = "flights-full"
+    WRITE_AROUND = "write-around"
+
+
+class FillResult(StrEnum):
+    """What became of a fetched item."""
+
+    STORED = "stored"
+    REFUSED = "refused"  # the lease was lost to a writer, an invalidation or its deadline
+    NO_LEASE = "no-lease"  # a writer is in flight, or the wait for another filler ran out
+    TOO_LARGE = "too-large"
+    NOT_CACHEABLE = "not-cacheable"  # upstream answered something else than an item or its absence
+    STORE_FAILED = "store-failed"
+
+
+class FenceResult(StrEnum):
+    """What a write's end step did to one record."""
+
+    STORED = "stored"  # write-through put the new entry
+    INVALIDATED = "invalidated"
+    RESTORED = "restored"  # the write changed nothing: the hidden entry came back
+    OVERLAPPED = "overlapped"  # other writers are still in flight
+    KEPT = "kept"  # outcome unknown: the marker stays until its deadline
+    LOST = "lost"  # the marker had gone: tombstone
+    DEBT = "debt"  # the store was out: to be replayed

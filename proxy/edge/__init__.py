@@ -1,0 +1,1 @@
+"""Performs: the only third-party imports, one library per file."""

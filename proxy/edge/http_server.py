@@ -1,0 +1,232 @@
+"""Performs HTTP for the SDKs: whole requests in, whole answers out; aiohttp's server only.
+
+What aiohttp's high-level Application would do by itself is wrong here: it inflates bodies, caps
+them at 1 MiB and answers errors as text. This is its low-level server with those parts replaced.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from multidict import CIMultiDict
+
+from proxy.core.cache_status import cache_status
+from proxy.core.errors import ProxyError, RequestRejected
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.responses import content_type, cors_headers, error_answer, internal_error
+from proxy.flow.events import Emit, InvariantViolated
+
+BACKLOG: Final = 4096
+"""SDKs open 30–40 connections at once, and every pod of a burst does so together."""
+
+_TOO_LARGE: Final = "com.amazon.coral.service#RequestEntityTooLargeException"
+_BAD_REQUEST: Final = "com.amazon.coral.service#SerializationException"
+_LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
+_REQUEST_ID_CHARACTERS: Final = 52
+
+Handler = Callable[[ClientRequest], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds of the data listener; times in seconds, sizes in bytes."""
+
+    body_bytes_max: int
+    header_bytes_max: int
+    keepalive_s: float
+    connections_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How answers look.
+
+    Args:
+        limits: bounds.
+        cache_status: whether every answer carries a Cache-Status field.
+        server_name: the Server field of answers that do not come from upstream.
+    """
+
+    limits: HttpLimits
+    cache_status: bool
+    server_name: str
+
+
+class DataServer(web.Server):
+    """aiohttp's low-level server, speaking DynamoDB's dialect of HTTP.
+
+    Args:
+        handler: answers a request; raises nothing but bugs.
+        is_loop: tells from a request's fields whether it came from this very process.
+        options: bounds and looks.
+        emit: takes events.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        is_loop: Callable[[tuple[tuple[str, str], ...]], bool],
+        options: HttpOptions,
+        emit: Emit,
+    ) -> None:
+        limits = options.limits
+        super().__init__(
+            self._handle,
+            # A client that hangs up must not cancel a write half-way; the flows shield themselves.
+            handler_cancellation=False,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.keepalive_s,
+            max_line_size=limits.header_bytes_max,
+            max_field_size=limits.header_bytes_max,
+        )
+        self._answer = handler
+        self._is_loop = is_loop
+        self._options = options
+        self._emit = emit
+        self.in_flight = 0
+        self.draining = False
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of one new connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many connections are open as may be."""
+        return len(self._connections) >= self._options.limits.connections_max
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.in_flight += 1
+        try:
+            return await self._respond(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _respond(self, request: web.BaseRequest) -> web.Response:
+        received = ClientRequest(request.method, request.raw_path, _fields(request), b"")
+        try:
+            body = await self._read_body(request)
+            received = ClientRequest(received.method, received.target, received.headers, body)
+            answer = await self._answer_unless_loop(received)
+        except ProxyError as error:
+            answer = error_answer(error)
+        except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
+            self._emit(InvariantViolated(f"request: {type(error).__name__}: {_place(error)}"))
+            answer = internal_error()
+        response = self._response(received, answer)
+        if self.draining or (answer.status == 413):  # noqa: PLR2004 - the rest of the body is unread
+            response.force_close()
+        return response
+
+    async def _answer_unless_loop(self, received: ClientRequest) -> Answer:
+        if self._is_loop(received.headers):
+            message = "dynaside: upstream leads back to this proxy; check upstream.endpoint"
+            raise RequestRejected(_LOOP, message, status=508)
+        return await self._answer(received)
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
+        limit = self._options.limits.body_bytes_max
+        if (request.content_length or 0) > limit:
+            raise _too_large(limit)
+        expect = request.headers.get("Expect", "").lower()
+        if expect == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # nothing of the answer itself was sent
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in request.content.iter_any():
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _response(self, request: ClientRequest, answer: Answer) -> web.Response:
+        fields: CIMultiDict[str] = CIMultiDict(answer.headers)
+        if not answer.headers:  # not upstream's own answer
+            fields["Content-Type"] = content_type(request)
+            fields["Server"] = self._options.server_name
+            fields.extend(cors_headers(request))
+        if "x-amzn-RequestId" not in fields:
+            fields["x-amzn-RequestId"] = _request_id()
+        if answer.crc32 is not None:
+            fields["x-amz-crc32"] = str(answer.crc32)
+        if self._options.cache_status:
+            fields["Cache-Status"] = cache_status(answer)
+        return web.Response(status=answer.status, body=answer.body, headers=fields)
+
+
+class _Connection(web.RequestHandler):
+    """One connection: refuses when there are too many, answers bad HTTP in DynamoDB's shape."""
+
+    _server: DataServer
+
+    def __init__(self, server: DataServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection, or refuse it with a readable answer."""
+        if self._server.full:
+            body = internal_error("too many connections").body
+            transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+                b"Content-Type: application/x-amz-json-1.0\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            transport.close()
+            return
+        super().connection_made(transport)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP: no stack trace, no text of the client's in the log."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        error = RequestRejected(_BAD_REQUEST, "dynaside: not a valid HTTP request", status=status)
+        answer = error_answer(error)
+        response = web.Response(
+            status=status, body=answer.body, content_type="application/x-amz-json-1.0"
+        )
+        response.force_close()
+        return response
+
+
+def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name.decode("utf-8", "surrogateescape"), content.decode("utf-8", "surrogateescape"))
+        for name, content in request.raw_headers
+    )
+
+
+def _request_id() -> str:
+    """Return an id in the shape of DynamoDB's own: 52 capital letters and digits."""
+    return base64.b32hexencode(os.urandom(33)).decode()[:_REQUEST_ID_CHARACTERS]
+
+
+def _too_large(limit: int) -> RequestRejected:
+    return RequestRejected(_TOO_LARGE, f"request body larger than {limit} bytes", status=413)
+
+
+def _place(error: BaseException) -> str:
+    """Return where a bug was, without any of the values that were at hand."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    code = trace.tb_frame.f_code
+    return f"{os.path.basename(code.co_filename)}:{code.co_name}:{trace.tb_lineno}"  # noqa: PTH119

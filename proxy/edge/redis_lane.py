@@ -1,0 +1,210 @@
+"""Performs round trips to the store over one connection that many callers share.
+
+A *lane* is one connection owned by one worker task. Callers queue commands and wait on futures;
+the worker sends everything queued as one pipeline, reads the replies and settles the futures. So a
+cancelled caller never kills the connection, and a hundred concurrent reads cost one write and one
+read of the socket. redis-py makes, authenticates and parses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis.exceptions
+from redis.asyncio.connection import AbstractConnection
+
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.flow.ports import Clock
+
+BATCH_COMMANDS_MAX: Final = 512
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+Command = tuple[bytes | str | int | float, ...]
+Replies = list[Any]
+
+
+@dataclass(slots=True)
+class _Submission:
+    commands: tuple[Command, ...]
+    settled: asyncio.Future[Replies]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """Bounds of one lane: seconds per round trip and per connect, commands that may wait."""
+
+    timeout_s: float
+    connect_timeout_s: float
+    queue_max: int
+
+
+class Lane:
+    """One shared connection.
+
+    Args:
+        connect: makes an unconnected redis-py connection.
+        greet: called on every new connection with a function that does one round trip on it;
+            raises StoreUnavailable to refuse the server.
+        changed: called after the lane went up or down.
+        clock: time and sleep.
+        limits: bounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], AbstractConnection],
+        greet: Callable[[Callable[..., Awaitable[Replies]]], Awaitable[None]],
+        changed: Callable[[], None],
+        clock: Clock,
+        limits: LaneLimits,
+    ) -> None:
+        self._make_connection = connect
+        self._greet = greet
+        self._changed = changed
+        self._clock = clock
+        self._limits = limits
+        self._queue: deque[_Submission] = deque()
+        self._queued = asyncio.Event()
+        self._leaving = False
+        self.up = False
+        self.problem: StoreUnavailable | None = None
+
+    def submit(self, *commands: Command) -> asyncio.Future[Replies]:
+        """Queue commands for one round trip; the future gets one reply each, errors in place.
+
+        Raises:
+            StoreUnavailable: the lane is down or full; nothing was queued.
+        """
+        if not self.up:
+            raise StoreUnavailable(StoreFailure.CLOSED, "not connected to the store")
+        if len(self._queue) >= self._limits.queue_max:
+            raise StoreUnavailable(StoreFailure.FULL, "too many commands wait for the store")
+        settled: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Submission(commands, settled))
+        self._queued.set()
+        return settled
+
+    def reconnect(self) -> None:
+        """Leave this connection: its server is not the primary it was."""
+        self._leaving = True
+        self._queued.set()
+
+    async def serve(self) -> None:
+        """Connect, work, and connect again for ever; cancel to stop."""
+        attempt = 0
+        while True:
+            connection = self._make_connection()
+            try:
+                await self._open(connection)
+                attempt = 0
+                await self._work(connection)
+            except StoreUnavailable as problem:
+                self._went_down(problem)
+            finally:
+                await self._close(connection)
+            backoff_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            attempt += 1
+            await self._clock.sleep(backoff_s * self._clock.uniform(0.5, 1.0))
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            reason = f"cannot connect to the store: {type(error).__name__}"
+            raise StoreUnavailable(StoreFailure.CONNECT, reason) from error
+
+        async def round_trip(*commands: Command) -> Replies:
+            return await self._exchange(connection, commands, self._limits.connect_timeout_s)
+
+        await self._greet(round_trip)
+        self.up, self.problem, self._leaving = True, None, False
+        self._changed()
+
+    async def _work(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._queued.wait()
+            if self._leaving:
+                raise StoreUnavailable(StoreFailure.CLOSED, "the store's primary changed")
+            batch = self._next_batch()
+            commands = tuple(command for each in batch for command in each.commands)
+            if not commands:
+                continue
+            try:
+                replies = await self._exchange(connection, commands, self._limits.timeout_s)
+            except BaseException as error:
+                self._fail(batch, error)
+                raise
+            at = 0
+            for each in batch:
+                count = len(each.commands)
+                if not each.settled.done():
+                    each.settled.set_result(replies[at : at + count])
+                at += count
+
+    def _next_batch(self) -> list[_Submission]:
+        batch: list[_Submission] = []
+        size = 0
+        while self._queue and size < BATCH_COMMANDS_MAX:
+            submission = self._queue.popleft()
+            if not submission.settled.done():  # its caller gave up before anything was sent
+                batch.append(submission)
+                size += len(submission.commands)
+        if not self._queue:
+            self._queued.clear()
+        return batch
+
+    async def _exchange(
+        self, connection: AbstractConnection, commands: tuple[Command, ...], timeout_s: float
+    ) -> Replies:
+        try:
+            async with asyncio.timeout(timeout_s):
+                packed = connection.pack_commands(commands)
+                await connection.send_packed_command(packed, check_health=False)
+                return [await _read(connection) for _ in commands]
+        except TimeoutError as error:
+            raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is silent") from error
+        except (redis.exceptions.RedisError, OSError) as error:
+            reason = f"the store's connection broke: {type(error).__name__}"
+            raise StoreUnavailable(StoreFailure.RESET, reason) from error
+
+    def _went_down(self, problem: StoreUnavailable) -> None:
+        self.up, self.problem = False, problem
+        waiting, self._queue = list(self._queue), deque()
+        self._queued.clear()
+        self._fail(waiting, problem)
+        self._changed()
+
+    def _fail(self, submissions: list[_Submission], error: BaseException) -> None:
+        problem = (
+            error
+            if isinstance(error, StoreUnavailable)
+            else StoreUnavailable(StoreFailure.CLOSED, "the store's connection was closed")
+        )
+        for submission in submissions:
+            if not submission.settled.done():
+                # One exception object each: they get different tracebacks.
+                submission.settled.set_exception(StoreUnavailable(problem.failure, str(problem)))
+
+    async def _close(self, connection: AbstractConnection) -> None:
+        if self.up:
+            self._went_down(StoreUnavailable(StoreFailure.CLOSED, "closing"))
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await connection.disconnect(nowait=True)
+        except (redis.exceptions.RedisError, OSError, TimeoutError):
+            pass  # it is gone either way
+
+
+async def _read(connection: AbstractConnection) -> Any:
+    try:
+        # math.inf: no time-out of redis-py's own; the whole batch has one.
+        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    except redis.exceptions.ResponseError as error:
+        return error

@@ -1,0 +1,254 @@
+"""Keeps a few lanes to the store connected, and each lane's proof of whom it talks to.
+
+Every connection learns its server's incarnation when it is made, and again with each heartbeat: a
+write-capable script, so that a demoted primary cannot pass for one. Hits need a young proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import redis.exceptions
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.maint_notifications import MaintNotificationsConfig
+
+from proxy.core.cache_key import KeySpace
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.edge.redis_lane import Command, Lane, LaneLimits, Replies
+from proxy.edge.redis_primary import PrimaryView, parse_info
+from proxy.edge.scripts import STEPS, load_script
+from proxy.flow.events import Emit, StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.ports import Clock
+
+_GATE_KEPT_MS: Final = 7 * 24 * 3600 * 1000
+_INFO: Final[Command] = ("INFO", "server", "replication", "stats")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How to reach the store and how far to trust it. Times in seconds.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        username, password: override what the URL says.
+        lanes: shared connections; 0 when there is no store at all.
+        limits: bounds of each lane.
+        heartbeat_s: how often each connection proves that it talks to a primary.
+        heartbeat_age_s_max: hits stop when the last proof is older.
+        quarantine_s: how long an incarnation nobody has seen before serves nothing.
+    """
+
+    url: str
+    limits: LaneLimits
+    username: str | None = None
+    password: str | None = None
+    lanes: int = 2
+    heartbeat_s: float = 1.0
+    heartbeat_age_s_max: float = 3.0
+    quarantine_s: float = 30.0
+
+
+class RedisLanes:
+    """A few shared connections.
+
+    Args:
+        options: where the store is and how far to trust it.
+        keys: names the gate's record.
+        clock: time and sleep.
+        emit: takes events.
+    """
+
+    def __init__(self, options: StoreOptions, *, keys: KeySpace, clock: Clock, emit: Emit) -> None:
+        self._options = options
+        self._keys = keys
+        self._clock = clock
+        self._emit = emit
+        self._pool = _make_pool(options) if options.lanes else None
+        self._views: list[PrimaryView | None] = [None] * options.lanes
+        self._lanes = [self._make_lane(index) for index in range(options.lanes)]
+        self._next = 0
+        self._was_serving: bool | None = None
+
+    async def serve(self) -> None:
+        """Keep the lanes connected and proven for ever; cancel to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            for lane in self._lanes:
+                tasks.create_task(lane.serve())
+            tasks.create_task(self._beat())
+
+    @property
+    def serving(self) -> bool:
+        """Whether some lane is up, proven and past its quarantine."""
+        now_s = self._clock.monotonic_s()
+        return any(self._may_serve(index, now_s) for index in range(len(self._lanes)))
+
+    @property
+    def why_not_serving(self) -> str:
+        """In a few words, why `serving` is False."""
+        now_s = self._clock.monotonic_s()
+        if self.serving:
+            return ""
+        up = [view for lane, view in zip(self._lanes, self._views, strict=True) if lane.up and view]
+        if not self._lanes:
+            return "no store is configured"
+        if not up:
+            return str(self._lanes[0].problem or "not connected yet")
+        if any(view.proven(now_s, self._options.heartbeat_age_s_max) for view in up):
+            return "quarantine after a start or fail-over of the store"
+        return "the store's heartbeat is too old"
+
+    def pick_serving(self) -> tuple[Lane, PrimaryView]:
+        """Return a lane that may look up and fill.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        now_s = self._clock.monotonic_s()
+        return self._pick(lambda index: self._may_serve(index, now_s))
+
+    def pick_any(self) -> tuple[Lane, PrimaryView]:
+        """Return a lane that is connected: fences need no more than that.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        return self._pick(lambda index: self._lanes[index].up)
+
+    def _make_lane(self, index: int) -> Lane:
+        async def greet(round_trip: Callable[..., Awaitable[Replies]]) -> None:
+            load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
+            checked(await round_trip(*load))
+            self._views[index] = await self._heartbeat(round_trip)
+
+        def changed() -> None:
+            if not self._lanes[index].up:
+                self._views[index] = None
+            open_now = sum(lane.up for lane in self._lanes)
+            self._emit(StoreConnections(open_now, int(self._lanes[index].up)))
+            self._tell_serving()
+
+        return Lane(
+            connect=self._new_connection,
+            greet=greet,
+            changed=changed,
+            clock=self._clock,
+            limits=self._options.limits,
+        )
+
+    def _new_connection(self) -> AbstractConnection:
+        assert self._pool is not None, "a lane without a store"
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def _heartbeat(self, round_trip: Callable[..., Awaitable[Replies]]) -> PrimaryView:
+        sent_s = self._clock.monotonic_s()
+        (info,) = checked(await round_trip(_INFO))
+        server = parse_info(info)
+        quarantine_s = max(0.0, self._options.quarantine_s - server.primary_for_s)
+        gate_key = self._keys.gate_key(server.incarnation)
+        command: Command = (
+            "EVALSHA",
+            load_script("heartbeat").sha,
+            1,
+            gate_key,
+            milliseconds(quarantine_s),
+            _GATE_KEPT_MS,
+        )
+        ((store_ms, gate_in_ms),) = checked(await round_trip(command))
+        self._emit(StoreEvictions(_evicted(info)))
+        return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_ms / 1000)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._clock.sleep(self._options.heartbeat_s)
+            await asyncio.gather(*(self._beat_lane(index) for index in range(len(self._lanes))))
+            self._tell_serving()
+
+    async def _beat_lane(self, index: int) -> None:
+        lane, before = self._lanes[index], self._views[index]
+        if not lane.up or before is None:
+            return
+
+        async def round_trip(*commands: Command) -> Replies:
+            return await lane.submit(*commands)
+
+        try:
+            view = await self._heartbeat(round_trip)
+        except StoreUnavailable:
+            # A server that answers but is no primary any more: forget it, and find the new one.
+            lane.reconnect()
+            return
+        if view.incarnation != before.incarnation:
+            lane.reconnect()
+        elif self._views[index] is before:
+            self._views[index] = view
+
+    def _may_serve(self, index: int, now_s: float) -> bool:
+        view = self._views[index]
+        return (
+            self._lanes[index].up
+            and view is not None
+            and view.proven(now_s, self._options.heartbeat_age_s_max)
+            and view.gate_open(now_s)
+        )
+
+    def _pick(self, suits: Callable[[int], bool]) -> tuple[Lane, PrimaryView]:
+        count = len(self._lanes)
+        for offset in range(count):
+            index = (self._next + offset) % count
+            view = self._views[index]
+            if view is not None and suits(index):
+                self._next = index + 1
+                return self._lanes[index], view
+        raise StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")
+
+    def _tell_serving(self) -> None:
+        serving = self.serving
+        if serving is not self._was_serving:
+            self._was_serving = serving
+            self._emit(StoreServing(serving, self.why_not_serving))
+
+
+def _make_pool(options: StoreOptions) -> ConnectionPool:
+    overrides = {
+        name: given
+        for name, given in (("username", options.username), ("password", options.password))
+        if given is not None
+    }
+    return ConnectionPool.from_url(
+        options.url,
+        protocol=3,
+        socket_timeout=None,
+        socket_connect_timeout=options.limits.connect_timeout_s,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        **overrides,
+    )
+
+
+def checked(replies: Replies) -> Replies:
+    """Return replies of which none is an error.
+
+    Raises:
+        StoreUnavailable: one of them is; the connection stays good.
+    """
+    for reply in replies:
+        if isinstance(reply, redis.exceptions.RedisError):
+            reason = f"the store refused: {str(reply)[:80]}"
+            raise StoreUnavailable(StoreFailure.REFUSED, reason)
+    return replies
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, as scripts take them."""
+    return round(seconds * 1000)
+
+
+def _evicted(info: bytes) -> int:
+    for line in info.splitlines():
+        if line.startswith(b"evicted_keys:"):
+            return int(line.partition(b":")[2])
+    return 0

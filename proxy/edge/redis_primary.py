@@ -1,0 +1,89 @@
+"""What one connection knows of the server it talks to: its incarnation, its clock, its gate.
+
+*Incarnation*: hash of the primary's `run_id` and `master_replid`. `run_id` changes at every start,
+`master_replid` also at every promotion, so a value that a fail-over or an old snapshot brought back
+never counts again.
+
+*Gate*: a new incarnation may have lost the markers of writes that are still on their way to
+DynamoDB. It serves nothing until the longest of them must have ended: the quarantine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.values import INCARNATION_BYTES, Incarnation
+
+_NEVER_PROMOTED: Final = "0" * 40
+# INFO rounds the uptime to seconds: count one less.
+_UPTIME_ROUNDING_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """The parts of `INFO server` and `INFO replication` that the protocol stands on.
+
+    Args:
+        incarnation: names this server as primary since its start or promotion.
+        primary_for_s: how long at least it has been the primary; 0 when it was ever promoted,
+            since a promotion has no time stamp.
+    """
+
+    incarnation: Incarnation
+    primary_for_s: float
+
+
+def parse_info(info: bytes) -> ServerInfo:
+    """Read the reply of `INFO server` joined with that of `INFO replication`.
+
+    Raises:
+        StoreUnavailable: the server is a replica, or does not say who it is.
+    """
+    fields = dict(
+        line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line
+    )
+    if fields.get("role") != "master":
+        raise StoreUnavailable(StoreFailure.REFUSED, "the store's server is not a primary")
+    identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
+    if len(identity) == 1:
+        raise StoreUnavailable(StoreFailure.REFUSED, "the store hides its run_id and master_replid")
+    promoted = fields.get("master_replid2", _NEVER_PROMOTED) != _NEVER_PROMOTED
+    uptime_s = float(fields.get("uptime_in_seconds", 0)) - _UPTIME_ROUNDING_S
+    digest = blake2b(identity.encode(), digest_size=INCARNATION_BYTES).digest()
+    return ServerInfo(Incarnation(digest), 0.0 if promoted else max(0.0, uptime_s))
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryView:
+    """The last heartbeat of one connection.
+
+    Args:
+        incarnation: of the server that answered it.
+        sent_s: monotonic time at which the heartbeat was sent: the proof is no younger.
+        store_ms: the store's clock in the answer.
+        gate_in_s: seconds from then until hits and fills are allowed; 0 when they are.
+    """
+
+    incarnation: Incarnation
+    sent_s: float
+    store_ms: int
+    gate_in_s: float
+
+    def store_now_ms(self, now_s: float) -> int:
+        """Return the store's clock, never earlier than it is: counted from before the request."""
+        return self.store_ms + int((now_s - self.sent_s) * 1000) + 1
+
+    def gate_open(self, now_s: float) -> bool:
+        """Tell whether the quarantine is over.
+
+        A heartbeat that said "closed" is enough to open the gate when its time has come, counted
+        from before it was sent plus the whole remaining time.
+        """
+        return self.gate_in_s <= 0 or now_s - self.sent_s > self.gate_in_s + 1
+
+    def proven(self, now_s: float, age_s_max: float) -> bool:
+        """Tell whether the proof of talking to a primary is young enough for hits."""
+        return now_s - self.sent_s <= age_s_max

@@ -1,0 +1,13 @@
+-- Give a lease back unused. ARGV: incarnation, token, tombstone ms. Replies 1, or 0 when it had gone.
+local record = redis.call('GET', KEYS[1])
+if state_of(record) ~= 'L' then return 0 end
+local holder, token, _, strong, kept = read_lease(record)
+if holder ~= ARGV[1] or token ~= ARGV[2] then return 0 end
+if usable(kept, ARGV[1]) then
+  put_entry(KEYS[1], kept)
+elseif strong == '1' then
+  put_tombstone(KEYS[1], tonumber(ARGV[3]))
+else
+  redis.call('DEL', KEYS[1])
+end
+return 1

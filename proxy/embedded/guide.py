@@ -1,0 +1,87 @@
+"""Write what the demo prints: where it listens, and lines to paste that show it at work.
+
+The lines are a shell script as a whole, so a test can run exactly what a newcomer would paste.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.embedded.sample import TABLE
+
+PASTE: Final = "Paste into another terminal:"
+
+SCRIPT: Final = """\
+export AWS_ENDPOINT_URL_DYNAMODB={data_url} AWS_DEFAULT_REGION={region}
+export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
+
+# The aws CLI reads one item twice: a miss, which asks DynamoDB, then a hit, which does not.
+read_item() {{ {programs}/aws dynamodb get-item --table-name {table} --key "$1" \\
+  --debug 2>&1 | grep -io "'cache-status': '[^']*'" | head -n 1; }}
+read_item '{{"sku": {{"S": "p-01"}}}}'
+read_item '{{"sku": {{"S": "p-01"}}}}'
+
+# boto3 reads another item twice, writes it, and reads its own write at once.
+{programs}/python - <<'EOF'
+import boto3
+table, sku = boto3.resource("dynamodb").Table("{table}"), {{"sku": "p-07"}}
+def read(what):
+    reply = table.get_item(Key=sku)
+    status = reply["ResponseMetadata"]["HTTPHeaders"].get("cache-status")
+    print(f"{{what:<12}} stock={{reply['Item']['stock']}}  {{status}}")
+read("first read")
+read("second read")
+table.update_item(Key=sku, UpdateExpression="ADD stock :n", ExpressionAttributeValues={{":n": -1}})
+read("after write")
+read("once more")
+EOF
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running demo is found.
+
+    Args:
+        data: host and port for SDKs, `127.0.0.1:8111`.
+        ops: host and port of metrics and probes.
+        region: what clients sign for.
+    """
+
+    data: str
+    ops: str
+    region: str
+
+
+def guide(addresses: Addresses, *, has_table: bool) -> str:
+    """Return the demo's text; without the sample table, only how to point an SDK at it."""
+    data_url = f"http://{addresses.data}"
+    lines = [
+        "",
+        f"dynaside serves DynamoDB on {data_url}; Ctrl-C ends it and all it started.",
+        f"metrics    http://{addresses.ops}/metrics",
+        f"readiness  http://{addresses.ops}/readyz",
+        "",
+    ]
+    if not has_table:
+        lines += [
+            "No table is created at an endpoint that is not on this machine. To use yours:",
+            "",
+            f"export AWS_ENDPOINT_URL_DYNAMODB={data_url} AWS_DEFAULT_REGION={addresses.region}",
+            "",
+        ]
+        return "\n".join(lines)
+    script = SCRIPT.format(
+        data_url=data_url, region=addresses.region, programs=_programs(), table=TABLE
+    )
+    return "\n".join([*lines, PASTE, "", script])
+
+
+def _programs() -> str:
+    """Return the folder of our interpreter, short when it lies below the current folder."""
+    folder = Path(sys.executable).parent
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

@@ -1,0 +1,78 @@
+"""Create and fill the demo's table; running it again changes nothing but what the demo wrote."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+import botocore.session
+from botocore.config import Config
+
+TABLE: Final = "demo-products"
+PRODUCTS: Final = (
+    ("kettle", "24.90"),
+    ("teapot", "19.50"),
+    ("cup", "4.20"),
+    ("saucer", "2.80"),
+    ("spoon", "1.90"),
+    ("fork", "1.90"),
+    ("knife", "2.40"),
+    ("plate", "6.50"),
+    ("bowl", "5.80"),
+    ("pan", "34.00"),
+    ("pot", "42.00"),
+    ("lid", "8.00"),
+    ("ladle", "7.30"),
+    ("whisk", "6.10"),
+    ("sieve", "9.40"),
+    ("grater", "11.20"),
+    ("board", "14.90"),
+    ("scales", "27.00"),
+    ("timer", "12.50"),
+    ("apron", "16.80"),
+)
+STOCK: Final = 100
+
+
+def sample_items() -> list[dict[str, dict[str, str]]]:
+    """Return the table's items in DynamoDB JSON: `{"sku": {"S": "p-01"}, "name": …}`."""
+    return [
+        {
+            "sku": {"S": f"p-{number:02}"},
+            "name": {"S": name},
+            "price": {"N": price},
+            "stock": {"N": str(STOCK)},
+        }
+        for number, (name, price) in enumerate(PRODUCTS, start=1)
+    ]
+
+
+def fill_sample_table(endpoint: str, region: str) -> int:
+    """Create the table unless it exists, put every sample item, and return how many.
+
+    Args:
+        endpoint: of a DynamoDB engine; credentials come from botocore's chain.
+        region: what the requests are signed for; engines keep one set of tables for each.
+
+    Raises:
+        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the engine refused.
+    """
+    client: Any = botocore.session.get_session().create_client(
+        "dynamodb",
+        region_name=region,
+        endpoint_url=endpoint,
+        config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}),
+    )
+    with suppress(client.exceptions.ResourceInUseException):  # there from an earlier demo
+        client.create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "sku", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "sku", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    client.get_waiter("table_exists").wait(TableName=TABLE, WaiterConfig={"Delay": 1})
+    items = sample_items()
+    for item in items:
+        client.put_item(TableName=TABLE, Item=item)
+    client.close()
+    return len(items)

@@ -1,0 +1,1 @@
+"""Sequences: async, third-party-free; sees the world through ports."""

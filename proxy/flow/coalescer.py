@@ -1,0 +1,121 @@
+"""Shares one fetch among the readers of one item, without ever showing a reader the past.
+
+A flight's result may be given to a reader only if it was still current when the reader came.
+Every reader and every step of a flight takes a number from one counter, so "came before" is "<".
+A flight states as of which number its result is current:
+
+1. the moment it asks the store or upstream: whoever came before that reads nothing too old;
+2. the moment it sends its fill, *once the fill was accepted*: acceptance proves that no write
+   began between the lease and the fill.
+
+A reader that came later may not use the result: its fetch may have passed DynamoDB before a write
+that was acknowledged before the reader came. (A pause of this process makes that gap as long as
+you like: the write's acknowledgement and the reader's request wait in socket buffers together with
+the flight's reply.) It waits for the flight to land and then shares a younger one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from proxy.core.values import CacheKey
+from proxy.flow.tasks import TaskOwner
+
+R = TypeVar("R")
+
+
+class Flight(Generic[R]):
+    """One fetch that readers share; its work reports here when it asks and when it knows."""
+
+    def __init__(self, tick: Callable[[], int]) -> None:
+        self.tick = tick
+        self.current_as_of = 0
+        self.task: asyncio.Task[R] | None = None
+
+    def asks(self) -> None:
+        """State that what comes back next is current as of now; call before sending."""
+        self.current_as_of = self.tick()
+
+    def confirmed(self, as_of: int) -> None:
+        """State that the result was still current at `as_of`, a number taken from `tick`."""
+        self.current_as_of = max(self.current_as_of, as_of)
+
+
+Work = Callable[[Flight[R]], Coroutine[Any, Any, R]]
+
+
+class FlightsFullError(Exception):
+    """Too many items have a flight at this time; the reader must fetch by itself."""
+
+
+class Coalescer(Generic[R]):
+    """At most one flight per item at a time.
+
+    Args:
+        tasks: owns the flights: they outlive their readers.
+        flights_max: items with a flight at one time.
+    """
+
+    def __init__(self, tasks: TaskOwner, *, flights_max: int) -> None:
+        self._tasks = tasks
+        self._flights_max = flights_max
+        self._flights: dict[CacheKey, Flight[R]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def share(
+        self, cache_key: CacheKey, work: Work[R], *, joins_started: bool
+    ) -> tuple[R, bool]:
+        """Return the result of a flight that is right for this reader.
+
+        Args:
+            cache_key: whose flight.
+            work: does the fetch, should this reader be the one to start it.
+            joins_started: whether any flight will do, however old (level `eventual`).
+
+        Returns:
+            The result, and True when this reader started the flight.
+
+        Raises:
+            FlightsFullError: nothing was started.
+            Whatever the work raised, when it tried after this reader came.
+        """
+        arrived = self._tick()
+        while True:
+            flight = self._flights.get(cache_key)
+            if flight is None:
+                flight = self._start(cache_key, work)
+                assert flight.task is not None, "a started flight has a task"
+                return await asyncio.shield(flight.task), True
+            assert flight.task is not None, "a registered flight has a task"
+            # wait() leaves the flight alone when this reader is cancelled.
+            await asyncio.wait({flight.task})
+            if flight.task.cancelled():
+                raise asyncio.CancelledError
+            if joins_started or arrived < flight.current_as_of:
+                return flight.task.result(), False
+
+    def forget(self, cache_key: CacheKey) -> None:
+        """Let nobody join the present flight any more: a write was acknowledged."""
+        self._flights.pop(cache_key, None)
+
+    def _start(self, cache_key: CacheKey, work: Work[R]) -> Flight[R]:
+        if len(self._flights) >= self._flights_max:
+            raise FlightsFullError
+        flight: Flight[R] = Flight(self._tick)
+        self._flights[cache_key] = flight
+        flight.task = self._tasks.spawn(work(flight), "flight")
+        flight.task.add_done_callback(lambda _: self._landed(cache_key, flight))
+        return flight
+
+    def _landed(self, cache_key: CacheKey, flight: Flight[R]) -> None:
+        if self._flights.get(cache_key) is flight:
+            del self._flights[cache_key]
+
+    def _tick(self) -> int:
+        self._count += 1
+        return self._count

@@ -1,0 +1,186 @@
+"""What happened, as values; metrics and the log subscribe (`proxy.edge.metrics`, `proxy.edge.log`).
+
+One event per fact. Fields are enums, table names, counts and seconds: no cache key, no primary
+key, no item content ever travels in an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.values import BypassReason, FenceResult, FillResult, Outcome, TableName
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """One request got its answer, whatever it was.
+
+    Args:
+        operation: the operation's name, `GetItem`; "other" for what is no DynamoDB operation.
+        table: the table, or None where the proxy did not look.
+        outcome: how it was answered.
+        reason: set with `Outcome.BYPASS`.
+        status: HTTP status sent.
+        elapsed_s: from the complete request to the complete answer.
+    """
+
+    operation: str
+    table: TableName | None
+    outcome: Outcome
+    reason: BypassReason | None
+    status: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CapacitySaved:
+    """A read was answered without upstream; `units` are read capacity units it would have cost."""
+
+    table: TableName
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityConsumed:
+    """A read cost capacity: reported by upstream, or computed from the item's size."""
+
+    table: TableName
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class FillEnded:
+    """A fetched item was offered to the store."""
+
+    table: TableName
+    result: FillResult
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshEnded:
+    """A refresh in the background ended; `replaced` tells whether a new entry was stored."""
+
+    table: TableName
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FenceEnded:
+    """A write's end step on one record."""
+
+    table: TableName
+    result: FenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswered:
+    """Upstream answered one request of ours; `throttled` for its throttling errors."""
+
+    operation: str
+    table: TableName | None
+    status: int
+    throttled: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSilent:
+    """Upstream gave no complete answer."""
+
+    operation: str
+    table: TableName | None
+    failure: UpstreamFailure
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswered:
+    """The store answered one round trip; `step` is the port method's name."""
+
+    step: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """A step in the store failed."""
+
+    step: str
+    failure: StoreFailure
+
+
+@dataclass(frozen=True, slots=True)
+class StoreServing:
+    """Whether hits are allowed changed: connected, heartbeat young, quarantine over."""
+
+    serving: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConnections:
+    """Number of open connections to the store now; `opened` is 1 when one was just made."""
+
+    open_now: int
+    opened: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEvictions:
+    """The store's own count of evicted keys since its start."""
+
+    evicted_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerMoved:
+    """The store's breaker entered `state`: `closed`, `open` or `probing`."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DebtsChanged:
+    """Writes of this process whose effect on the store is still owed."""
+
+    debts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsChanged:
+    """Credentials were loaded, rotated, or could not be refreshed (`problem`, no secret in it)."""
+
+    source: str
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvariantViolated:
+    """An assertion of ours failed; the request got a 500 and nothing was served."""
+
+    where: str
+
+
+Event = (
+    RequestAnswered
+    | CapacitySaved
+    | CapacityConsumed
+    | FillEnded
+    | RefreshEnded
+    | FenceEnded
+    | UpstreamAnswered
+    | UpstreamSilent
+    | StoreAnswered
+    | StoreFailed
+    | StoreServing
+    | StoreConnections
+    | StoreEvictions
+    | BreakerMoved
+    | DebtsChanged
+    | CredentialsChanged
+    | InvariantViolated
+)
+
+Emit = Callable[[Event], None]
+"""Hands one event to the subscribers; never raises, never blocks."""

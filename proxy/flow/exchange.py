@@ -1,0 +1,169 @@
+"""Sends requests upstream and reports each exchange; the only way from a flow to DynamoDB."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.errors import UpstreamFailed
+from proxy.core.item_size import item_bytes, read_units
+from proxy.core.plan import ReadPlan
+from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
+from proxy.core.responses import JSON_1_0, FetchedBody, is_throttle, read_get_reply
+from proxy.core.values import Outcome, TableName
+from proxy.flow.events import CapacityConsumed, Emit, UpstreamAnswered, UpstreamSilent
+from proxy.flow.ports import Clock, Upstream, UpstreamReply, UpstreamRequest
+
+_OK: Final = 200
+_SERVER_ERROR: Final = 500
+_READS: Final = frozenset(
+    {
+        "GetItem",
+        "BatchGetItem",
+        "Query",
+        "Scan",
+        "TransactGetItems",
+        "DescribeTable",
+        "ListTables",
+        "DescribeStream",
+        "GetRecords",
+        "GetShardIterator",
+        "ListStreams",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long upstream may take over one exchange, in seconds."""
+
+    read_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole item, its absence, or upstream's refusal.
+
+    Args:
+        reply: as upstream sent it.
+        found: the reply taken apart; None when it is a refusal or not understood.
+        size_bytes: the item's size, 0 for an absence.
+        asked_s: monotonic time at which upstream was asked: the item's age counts from here.
+    """
+
+    reply: UpstreamReply
+    found: FetchedBody | None
+    size_bytes: int
+    asked_s: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether upstream refused for load or broke: an old answer may be better than this."""
+        return self.reply.status >= _SERVER_ERROR or is_throttle(self.reply.status, self.reply.body)
+
+
+class Exchange:
+    """Upstream with telemetry.
+
+    Args:
+        upstream: DynamoDB.
+        clock: measures.
+        emit: takes events.
+        timeouts: bounds on one exchange.
+    """
+
+    def __init__(self, upstream: Upstream, *, clock: Clock, emit: Emit, timeouts: Timeouts) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._emit = emit
+        self._timeouts = timeouts
+
+    async def forward(self, request: ClientRequest, table: TableName | None) -> UpstreamReply:
+        """Send the client's own bytes.
+
+        Raises:
+            UpstreamFailed: no complete answer came.
+        """
+        operation = request.operation
+        repeatable = operation in _READS or request.method in {"GET", "HEAD", "OPTIONS"}
+        return await self._send(
+            UpstreamRequest(
+                operation=operation or "other",
+                streams=request.streams,
+                method=request.method,
+                target=request.target,
+                headers=request.headers,
+                body=request.body,
+                timeout_s=self._timeouts.read_s if repeatable else self._timeouts.write_s,
+                repeatable=repeatable,
+            ),
+            table,
+        )
+
+    async def ask(self, operation: str, body: bytes, table: TableName) -> UpstreamReply:
+        """Send a read of the proxy's own.
+
+        Raises:
+            UpstreamFailed: no complete answer came.
+        """
+        return await self._send(
+            UpstreamRequest(
+                operation=operation,
+                streams=False,
+                method="POST",
+                target="/",
+                headers=(
+                    ("Content-Type", JSON_1_0),
+                    ("X-Amz-Target", DATA_TARGET_PREFIX + operation),
+                ),
+                body=body,
+                timeout_s=self._timeouts.read_s,
+                repeatable=True,
+            ),
+            table,
+        )
+
+    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+        """Read a whole item.
+
+        Raises:
+            UpstreamFailed: no complete answer came.
+        """
+        asked_s = self._clock.monotonic_s()
+        reply = await self.ask("GetItem", plan.fetch_body(consistent=consistent), plan.get.table)
+        return self.weigh(plan, reply, asked_s=asked_s, consistent=consistent)
+
+    def weigh(
+        self, plan: ReadPlan, reply: UpstreamReply, *, asked_s: float, consistent: bool
+    ) -> Fetched:
+        """Take a GetItem reply apart and report what it cost."""
+        found = read_get_reply(reply.body) if reply.status == _OK else None
+        size_bytes = item_bytes(found.item) if found and found.item is not None else 0
+        if found:
+            units = read_units(size_bytes, consistent=consistent)
+            self._emit(CapacityConsumed(plan.get.table, units))
+        return Fetched(reply, found, size_bytes, asked_s)
+
+    async def _send(self, request: UpstreamRequest, table: TableName | None) -> UpstreamReply:
+        started_s = self._clock.monotonic_s()
+        try:
+            reply = await self._upstream.send(request)
+        except UpstreamFailed as failed:
+            self._emit(UpstreamSilent(request.operation, table, failed.failure))
+            raise
+        elapsed_s = self._clock.monotonic_s() - started_s
+        throttled = is_throttle(reply.status, reply.body)
+        self._emit(UpstreamAnswered(request.operation, table, reply.status, throttled, elapsed_s))
+        return reply
+
+
+def pass_on(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> Answer:
+    """Answer with upstream's own status, headers and body."""
+    return Answer(reply.status, reply.headers, reply.body, outcome, table=table)
+
+
+def checksum(body: bytes) -> int:
+    """Return a body's `x-amz-crc32`."""
+    return zlib.crc32(body)

@@ -1,0 +1,195 @@
+"""Sequences one fetch with its fill: lease, wait for another filler, fetch, fill or give back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.errors import StoreUnavailable
+from proxy.core.fence import LeaseReply, LeaseState
+from proxy.core.freshness import lifetime
+from proxy.core.plan import ReadPlan
+from proxy.core.policy import FencePolicy
+from proxy.core.record import Entry, EntryDraft
+from proxy.core.request import ClientRequest
+from proxy.core.values import FillResult, Generation, Token
+from proxy.flow.coalescer import Flight
+from proxy.flow.events import Emit, FillEnded
+from proxy.flow.exchange import Exchange, Fetched, checksum
+from proxy.flow.ports import Clock, Store, UpstreamReply
+
+# How often a reader asks whether another proxy's fill is there: a fetch takes 1 to 10 ms.
+_POLL_S: Final = (0.002, 0.010)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What a flight brought home: an entry that another proxy filled, or upstream's reply."""
+
+    entry: Entry | None
+    fetched: Fetched | None
+    stored: bool = False
+
+
+class Filler:
+    """Fetches items and offers them to the store, under the lease's rules.
+
+    Args:
+        store: holds leases and entries.
+        exchange: upstream.
+        clock: time, randomness, sleep.
+        emit: takes events.
+        fence: lease and waiting times.
+    """
+
+    def __init__(
+        self, store: Store, exchange: Exchange, *, clock: Clock, emit: Emit, fence: FencePolicy
+    ) -> None:
+        self._store = store
+        self._exchange = exchange
+        self._clock = clock
+        self._emit = emit
+        self._fence = fence
+
+    async def fly(
+        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation | None
+    ) -> Landing:
+        """Do the work of one flight.
+
+        Args:
+            flight: told as of when the result is current.
+            plan: the item, and what its table's policy allows.
+            generation: to fill under; None fetches without asking the store at all.
+
+        Raises:
+            UpstreamFailed: no complete answer came; the lease was given back.
+        """
+        if generation is None:
+            flight.asks()
+            return await self.fetch_only(plan)
+        token = self._clock.token()
+        lease = await self._acquire(flight, plan, generation, token)
+        if lease is not None and lease.state is LeaseState.HIT:
+            return Landing(lease.entry, None)
+        flight.asks()
+        if lease is None or lease.state is not LeaseState.LEASED:
+            landing = await self.fetch_only(plan)
+            if landing.fetched is not None and landing.fetched.found is not None:
+                self._emit(FillEnded(plan.get.table, FillResult.NO_LEASE))
+            return landing
+        return await self._fetch_and_fill(flight, plan, generation, token, strong=lease.strong)
+
+    async def fetch_only(self, plan: ReadPlan) -> Landing:
+        """Fetch without a fill."""
+        consistent = plan.policy.fill_consistent
+        return Landing(None, await self._exchange.fetch(plan, consistent=consistent))
+
+    async def refill(
+        self, plan: ReadPlan, request: ClientRequest, generation: Generation
+    ) -> tuple[UpstreamReply, bool]:
+        """Forward a ConsistentRead and let its answer replace the entry.
+
+        The fill is awaited: the caller's next, cached read must not be older than this one.
+        """
+        token = self._clock.token()
+        try:
+            lease = await self._store.lease(
+                plan.identity, token=token, generation=generation, force=True
+            )
+            leased = lease.state is LeaseState.LEASED
+        except StoreUnavailable:
+            leased = False
+        if not leased:
+            return await self._exchange.forward(request, plan.get.table), False
+        asked_s = self._clock.monotonic_s()
+        result = FillResult.NOT_CACHEABLE
+        try:
+            reply = await self._exchange.forward(request, plan.get.table)
+            fetched = self._exchange.weigh(plan, reply, asked_s=asked_s, consistent=True)
+            result = await self._fill(plan, generation, token, fetched)
+        finally:
+            await self._unless_stored(plan, token, result)
+        return reply, result is FillResult.STORED
+
+    async def _acquire(
+        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation, token: Token
+    ) -> LeaseReply | None:
+        """Ask for the lease until it is clear who fetches; None when the store is out."""
+        give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
+        while True:
+            flight.asks()
+            try:
+                reply = await self._store.lease(
+                    plan.identity, token=token, generation=generation, force=False
+                )
+            except StoreUnavailable:
+                return None
+            if reply.state is not LeaseState.WAIT or self._clock.monotonic_s() >= give_up_s:
+                return reply
+            await self._clock.sleep(self._clock.uniform(*_POLL_S))
+
+    async def _fetch_and_fill(
+        self,
+        flight: Flight[Landing],
+        plan: ReadPlan,
+        generation: Generation,
+        token: Token,
+        *,
+        strong: bool,
+    ) -> Landing:
+        result = FillResult.NOT_CACHEABLE
+        try:
+            consistent = strong or plan.policy.fill_consistent
+            fetched = await self._exchange.fetch(plan, consistent=consistent)
+            sent_at = flight.tick()
+            result = await self._fill(plan, generation, token, fetched)
+            if result is FillResult.STORED:
+                flight.confirmed(sent_at)
+        finally:
+            await self._unless_stored(plan, token, result)
+        return Landing(None, fetched, stored=result is FillResult.STORED)
+
+    async def _fill(
+        self, plan: ReadPlan, generation: Generation, token: Token, fetched: Fetched
+    ) -> FillResult:
+        draft = self._draft(plan, fetched)
+        if isinstance(draft, FillResult):
+            result = draft
+        else:
+            try:
+                stored = await self._store.fill(
+                    plan.identity, token=token, generation=generation, draft=draft
+                )
+                result = FillResult.STORED if stored else FillResult.REFUSED
+            except StoreUnavailable:
+                result = FillResult.STORE_FAILED
+        self._emit(FillEnded(plan.get.table, result))
+        return result
+
+    def _draft(self, plan: ReadPlan, fetched: Fetched) -> EntryDraft | FillResult:
+        found = fetched.found
+        if found is None:
+            return FillResult.NOT_CACHEABLE
+        if len(found.body) > plan.policy.entry_bytes_max:
+            return FillResult.TOO_LARGE
+        negative = found.item is None
+        life = lifetime(plan.policy, negative=negative, chance=self._clock.uniform(0, 1))
+        if life.hard_s <= 0:
+            return FillResult.NOT_CACHEABLE
+        return EntryDraft(
+            age_s=self._clock.monotonic_s() - fetched.asked_s,
+            fresh_s=life.fresh_s,
+            hard_s=life.hard_s,
+            negative=negative,
+            item_bytes=fetched.size_bytes,
+            crc32=checksum(found.body),
+            body=found.body,
+        )
+
+    async def _unless_stored(self, plan: ReadPlan, token: Token, result: FillResult) -> None:
+        """Give the lease back, so that nobody waits for a fill that will not come."""
+        if result in (FillResult.STORED, FillResult.REFUSED):
+            return
+        with suppress(StoreUnavailable):  # then the lease ends by itself
+            await self._store.release(plan.identity, token=token)

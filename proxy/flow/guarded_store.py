@@ -1,0 +1,127 @@
+"""Puts the breaker and the telemetry around the store; flows see only this one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from proxy.core.breaker import Breaker
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.record import EntryDraft
+from proxy.core.values import CacheKey, FenceResult, Generation, Token
+from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed
+from proxy.flow.ports import Clock, Store
+
+T = TypeVar("T")
+
+
+class GuardedStore:
+    """A `ports.Store` that stops asking a store which does not answer.
+
+    Args:
+        store: the real one.
+        breaker: decides.
+        clock: measures.
+        emit: takes events.
+    """
+
+    def __init__(self, store: Store, *, breaker: Breaker, clock: Clock, emit: Emit) -> None:
+        self._store = store
+        self._breaker = breaker
+        self._clock = clock
+        self._emit = emit
+
+    @property
+    def serving(self) -> bool:
+        """As the store says: an open breaker shows in each step, so that a probe can pass."""
+        return self._store.serving
+
+    @property
+    def why_not_serving(self) -> str:
+        """As the store says."""
+        return self._store.why_not_serving
+
+    async def lookup(self, identity: ItemIdentity) -> Sighting:
+        """See `ports.Store`."""
+        return await self._guard("lookup", lambda: self._store.lookup(identity))
+
+    async def lease(
+        self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
+    ) -> LeaseReply:
+        """See `ports.Store`."""
+        return await self._guard(
+            "lease",
+            lambda: self._store.lease(identity, token=token, generation=generation, force=force),
+        )
+
+    async def fill(
+        self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
+    ) -> bool:
+        """See `ports.Store`."""
+        return await self._guard(
+            "fill",
+            lambda: self._store.fill(identity, token=token, generation=generation, draft=draft),
+        )
+
+    async def release(self, identity: ItemIdentity, *, token: Token) -> None:
+        """See `ports.Store`."""
+        return await self._guard("release", lambda: self._store.release(identity, token=token))
+
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
+        """See `ports.Store`."""
+        return await self._guard("begin", lambda: self._store.begin(identity, token=token))
+
+    async def end(
+        self,
+        identity: ItemIdentity,
+        *,
+        token: Token,
+        outcome: WriteOutcome,
+        stored: tuple[Generation, EntryDraft] | None = None,
+    ) -> FenceResult:
+        """See `ports.Store`."""
+        return await self._guard(
+            "end",
+            lambda: self._store.end(identity, token=token, outcome=outcome, stored=stored),
+        )
+
+    async def invalidate(self, identity: ItemIdentity) -> None:
+        """See `ports.Store`."""
+        return await self._guard("invalidate", lambda: self._store.invalidate(identity))
+
+    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
+        """See `ports.Store`."""
+        return await self._guard(
+            "begin_table", lambda: self._store.begin_table(table_key, token=token)
+        )
+
+    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """See `ports.Store`."""
+        return await self._guard(
+            "end_table", lambda: self._store.end_table(table_key, token=token, outcome=outcome)
+        )
+
+    async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
+        started_s = self._clock.monotonic_s()
+        before = self._breaker.state
+        if not self._breaker.admit(started_s):
+            self._emit(StoreFailed(step, StoreFailure.CLOSED))
+            raise StoreUnavailable(StoreFailure.CLOSED, "the store's breaker is open")
+        try:
+            reply = await call()
+        except StoreUnavailable as unavailable:
+            # A refusal is an answer: the store is there, and other steps may well succeed.
+            if unavailable.failure is StoreFailure.REFUSED:
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed(self._clock.monotonic_s())
+            self._emit(StoreFailed(step, unavailable.failure))
+            raise
+        else:
+            self._breaker.succeeded()
+            self._emit(StoreAnswered(step, self._clock.monotonic_s() - started_s))
+            return reply
+        finally:
+            if self._breaker.state is not before:
+                self._emit(BreakerMoved(self._breaker.state.value))

@@ -1,0 +1,152 @@
+"""The world as the flows see it: Protocols that `proxy.edge` implements and tests fake.
+
+A fake is used only if it passes the same suite in `tests/contracts` as the real adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.record import EntryDraft
+from proxy.core.values import CacheKey, FenceResult, Generation, Token
+
+
+class Clock(Protocol):
+    """Time and randomness, injected so that tests and simulation own both."""
+
+    def monotonic_s(self) -> float:
+        """Seconds on a clock that never goes back; only compared within this process."""
+        ...
+
+    def wall_s(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Suspend the caller for `delay_s` seconds."""
+        ...
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a random number between `low` and `high`."""
+        ...
+
+    def token(self) -> Token:
+        """Return 16 fresh random bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One HTTP request for DynamoDB, before signing.
+
+    Args:
+        operation: `GetItem`, …, for telemetry; "other" when unknown.
+        streams: True for the DynamoDB Streams endpoint.
+        method: HTTP method.
+        target: path with query as the client sent it, normally `/`.
+        headers: end-to-end header fields to send, in order; no Host, no signature fields, no
+            hop-by-hop fields (the adapter drops those all the same).
+        body: the exact bytes to send and to sign.
+        timeout_s: bound on the whole exchange.
+        repeatable: True for reads: may be sent once more after the connection broke.
+    """
+
+    operation: str
+    streams: bool
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    timeout_s: float
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReply:
+    """A complete answer as upstream sent it: end-to-end headers in order, body bytes untouched."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Upstream(Protocol):
+    """DynamoDB, signed with the process's own credentials."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send one request and return the whole answer, whatever its status.
+
+        Raises:
+            UpstreamFailed: no complete answer came; tells whether a write may have been applied.
+        """
+        ...
+
+
+class Store(Protocol):
+    """The shared Redis/Valkey. Every method is one round trip and one atomic step per record.
+
+    Every method raises StoreUnavailable within the store time-out.
+    """
+
+    @property
+    def serving(self) -> bool:
+        """Whether hits and fills are allowed now: primary known, heartbeat young, gate open."""
+        ...
+
+    @property
+    def why_not_serving(self) -> str:
+        """In a few words for the operator, why `serving` is False; empty when it is True."""
+        ...
+
+    async def lookup(self, identity: ItemIdentity) -> Sighting:
+        """Read one record and its table's generation."""
+        ...
+
+    async def lease(
+        self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
+    ) -> LeaseReply:
+        """Ask for permission to fill; `force` takes it over a fresh entry, which keeps serving."""
+        ...
+
+    async def fill(
+        self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
+    ) -> bool:
+        """Store an entry under a lease; False when the lease had gone and nothing was stored."""
+        ...
+
+    async def release(self, identity: ItemIdentity, *, token: Token) -> None:
+        """Give a lease back unused; an older entry that was kept under it comes back."""
+        ...
+
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
+        """Mark a write in flight on one record.
+
+        Returns:
+            The table's generation, to write through under; None while it must not be done.
+        """
+        ...
+
+    async def end(
+        self,
+        identity: ItemIdentity,
+        *,
+        token: Token,
+        outcome: WriteOutcome,
+        stored: tuple[Generation, EntryDraft] | None = None,
+    ) -> FenceResult:
+        """End a write of known outcome; `stored` is the new entry for `WriteOutcome.STORED`."""
+        ...
+
+    async def invalidate(self, identity: ItemIdentity) -> None:
+        """Replace whatever is there by a tombstone; writers in flight lose their right to store."""
+        ...
+
+    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
+        """Keep a whole table unserved while a write to it, of any item, is in flight."""
+        ...
+
+    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """End such a write; unless it was aborted, no entry from before counts any more."""
+        ...

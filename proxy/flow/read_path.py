@@ -1,0 +1,191 @@
+"""Sequences a GetItem: lookup, then hit, stale hit or lease, fetch and fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
+
+from proxy.core.errors import StoreUnavailable, UpstreamFailed
+from proxy.core.fence import RecordState, Sighting
+from proxy.core.freshness import assess
+from proxy.core.item_size import read_units
+from proxy.core.plan import ReadPlan
+from proxy.core.record import Entry
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.responses import get_body
+from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
+from proxy.flow.coalescer import Coalescer, FlightsFullError
+from proxy.flow.debts import Debts
+from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
+from proxy.flow.exchange import Exchange, checksum, pass_on
+from proxy.flow.filler import Filler, Landing
+from proxy.flow.ports import Store
+from proxy.flow.tasks import TaskOwner
+
+_BYPASSING: Final = b"bypassing:"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPorts:
+    """What the read path works with."""
+
+    store: Store
+    exchange: Exchange
+    filler: Filler
+    coalescer: Coalescer[Landing]
+    debts: Debts
+    tasks: TaskOwner
+    emit: Emit
+
+
+class ReadPath:
+    """Answers GetItem from the cache where that is right, from upstream otherwise."""
+
+    def __init__(self, ports: ReadPorts) -> None:
+        self._ports = ports
+
+    async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
+        """Answer one GetItem.
+
+        Raises:
+            UpstreamFailed: upstream gave no answer and no entry may stand in for it.
+        """
+        if (reason := self._why_bypass(plan)) is not None:
+            return await self._bypass(plan, request, reason)
+        try:
+            sighting = await self._ports.store.lookup(plan.identity)
+        except StoreUnavailable:
+            return await self._bypass(plan, request, BypassReason.STORE_DOWN)
+        if sighting.table_pending:
+            return await self._bypass(plan, request, BypassReason.TABLE_PENDING)
+        if plan.get.consistent:
+            return await self._consistent(plan, request, sighting)
+        return await self._from_entry(plan, sighting)
+
+    def _why_bypass(self, plan: ReadPlan) -> BypassReason | None:
+        if self._ports.debts.owes(plan.identity):
+            return BypassReason.DEBT
+        if self._ports.store.serving:
+            return None
+        quarantined = "quarantine" in self._ports.store.why_not_serving
+        return BypassReason.STORE_QUARANTINE if quarantined else BypassReason.STORE_DOWN
+
+    async def _from_entry(self, plan: ReadPlan, sighting: Sighting) -> Answer:
+        entry = sighting.entry
+        verdict = assess(entry, plan.policy, sighting.store_now_ms)
+        match verdict:
+            case Verdict.FRESH:
+                assert entry is not None, "fresh without an entry"
+                outcome = Outcome.NEGATIVE_HIT if entry.negative else Outcome.HIT
+                return self._hit(plan, entry, sighting, outcome)
+            case Verdict.GRACE:
+                assert entry is not None, "grace without an entry"
+                if sighting.state is not RecordState.LEASED:
+                    self._refresh_soon(plan, sighting)
+                return self._hit(plan, entry, sighting, Outcome.STALE_HIT)
+            case Verdict.LAST_RESORT:
+                assert entry is not None, "last resort without an entry"
+                return await self._fetch_or_stale(plan, entry, sighting)
+            case Verdict.EXPIRED | Verdict.ABSENT:
+                answer = await self._fetch(plan, sighting)
+                return replace(answer, expired=verdict is Verdict.EXPIRED)
+            case _:
+                assert_never(verdict)
+
+    def _hit(self, plan: ReadPlan, entry: Entry, sighting: Sighting, outcome: Outcome) -> Answer:
+        body = get_body(plan.get, entry.body, None)
+        crc32 = entry.crc32 if body is entry.body else checksum(body)
+        units = read_units(entry.item_bytes, consistent=False)
+        self._ports.emit(CapacitySaved(plan.get.table, units))
+        ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
+        return Answer(200, (), body, outcome, table=plan.get.table, crc32=crc32, ttl_s=ttl_s)
+
+    def _refresh_soon(self, plan: ReadPlan, sighting: Sighting) -> None:
+        """Refresh in the background; the entry keeps serving from inside the lease."""
+        self._ports.tasks.spawn(self._refresh(plan, sighting), "refresh")
+
+    async def _refresh(self, plan: ReadPlan, sighting: Sighting) -> None:
+        replaced = False
+        try:
+            landing, led = await self._share(plan, sighting, joins_started=True)
+            replaced = led and landing.stored
+        except (UpstreamFailed, FlightsFullError):
+            led = True  # the entry stays for its grace
+        if led:
+            self._ports.emit(RefreshEnded(plan.get.table, replaced))
+
+    async def _fetch_or_stale(self, plan: ReadPlan, entry: Entry, sighting: Sighting) -> Answer:
+        try:
+            landing, led = await self._share(plan, sighting)
+            if landing.fetched is None or not landing.fetched.failed:
+                return replace(self._landed(plan, landing, led=led), expired=True)
+        except UpstreamFailed:
+            pass
+        except FlightsFullError:
+            return await self._fetch(plan, sighting)
+        stale = self._hit(plan, entry, sighting, Outcome.STALE_HIT)
+        return replace(stale, detail="stale-if-error")
+
+    async def _fetch(self, plan: ReadPlan, sighting: Sighting | None) -> Answer:
+        try:
+            landing, led = await self._share(plan, sighting)
+        except FlightsFullError:
+            landing, led = await self._ports.filler.fetch_only(plan), True
+            answer = self._landed(plan, landing, led=led)
+            return answer.explained(BypassReason.FLIGHTS_FULL, plan.get.table)
+        return self._landed(plan, landing, led=led)
+
+    async def _share(
+        self, plan: ReadPlan, sighting: Sighting | None, *, joins_started: bool = False
+    ) -> tuple[Landing, bool]:
+        cache_key = plan.identity.cache_key
+        generation = None
+        if sighting is not None:
+            generation = sighting.generation
+        else:
+            # A bypass must not share with flights that may take the store's word: the reason for
+            # the bypass may be a write of our own that the store has not heard of.
+            cache_key = CacheKey(_BYPASSING + cache_key)
+        return await self._ports.coalescer.share(
+            cache_key,
+            lambda flight: self._ports.filler.fly(flight, plan, generation),
+            joins_started=joins_started or plan.policy.joins_started_flights,
+        )
+
+    def _landed(self, plan: ReadPlan, landing: Landing, *, led: bool) -> Answer:
+        outcome = Outcome.MISS if led else Outcome.COALESCED
+        if landing.entry is not None:
+            # Another proxy filled while we asked for the lease.
+            body = get_body(plan.get, landing.entry.body, None)
+            return self._built(plan, body, outcome)
+        assert landing.fetched is not None, "a flight landed with nothing"
+        fetched = landing.fetched
+        if fetched.found is None:
+            return pass_on(fetched.reply, outcome, plan.get.table)
+        body = get_body(plan.get, fetched.found.body, fetched.found.consumed if led else None)
+        if led and body == fetched.reply.body:
+            answer = pass_on(fetched.reply, outcome, plan.get.table)
+        else:
+            answer = self._built(plan, body, outcome)
+        return replace(answer, stored=landing.stored)
+
+    def _built(self, plan: ReadPlan, body: bytes, outcome: Outcome) -> Answer:
+        return Answer(200, (), body, outcome, table=plan.get.table, crc32=checksum(body))
+
+    async def _bypass(self, plan: ReadPlan, request: ClientRequest, reason: BypassReason) -> Answer:
+        """Answer from upstream; concurrent readers of the item still share one fetch."""
+        if plan.get.consistent:
+            reply = await self._ports.exchange.forward(request, plan.get.table)
+            answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
+        else:
+            answer = await self._fetch(plan, None)
+        return answer.explained(reason, plan.get.table)
+
+    async def _consistent(
+        self, plan: ReadPlan, request: ClientRequest, sighting: Sighting
+    ) -> Answer:
+        """Forward a ConsistentRead untouched; what it brings refreshes the entry."""
+        reply, stored = await self._ports.filler.refill(plan, request, sighting.generation)
+        answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
+        answer = answer.explained(BypassReason.CONSISTENT_READ, plan.get.table)
+        return replace(answer, stored=stored)

@@ -1,0 +1,268 @@
+"""Builds the object graph of one process from its settings, and tears it down in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import platform
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from proxy.core.breaker import Breaker
+from proxy.core.cache_key import KeySpace
+from proxy.core.lifecycle import Probes
+from proxy.core.plan import KeySchema
+from proxy.core.record import RECORD_FORMAT
+from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
+from proxy.edge.endpoints import Endpoints, resolve_endpoints
+from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
+from proxy.edge.log import EventLog, logger
+from proxy.edge.metrics import Metrics, MetricsIdentity
+from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
+from proxy.edge.redis_lane import LaneLimits
+from proxy.edge.redis_lanes import RedisLanes, StoreOptions
+from proxy.edge.redis_store import RedisStore
+from proxy.edge.sigv4 import Signer
+from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
+from proxy.flow.coalescer import Coalescer
+from proxy.flow.debts import Debts
+from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
+from proxy.flow.events import Emit, Event
+from proxy.flow.exchange import Exchange, Timeouts
+from proxy.flow.filler import Filler, Landing
+from proxy.flow.guarded_store import GuardedStore
+from proxy.flow.ports import Clock, Store, Upstream
+from proxy.flow.read_path import ReadPath, ReadPorts
+from proxy.flow.schemas import SchemaBook
+from proxy.flow.tasks import TaskOwner
+from proxy.flow.write_path import WritePath, WritePorts
+from proxy.settings import Settings
+from proxy.version import VERSION
+
+_SIGNED_SERVICE = "dynamodb"
+_FIRST_CREDENTIALS_S = 5.0
+_STOP_TASKS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `proxy.app` needs of the graph."""
+
+    data_server: DataServer
+    ops_app: web.Application
+    probes: Probes
+    tasks: TaskOwner
+
+
+async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Services:
+    """Build everything; `stack` ends it in reverse order.
+
+    Raises:
+        SettingsInvalid: no region to sign for.
+    """
+    endpoints = resolve_endpoints(
+        os.environ, endpoint=settings.upstream.endpoint, region=settings.upstream.region
+    )
+    metrics = _metrics(settings)
+    events = EventLog(logger("dynaside"), clock.monotonic_s)
+
+    def emit(event: Event) -> None:
+        metrics.on_event(event)
+        events.on_event(event)
+
+    tasks = TaskOwner(emit)
+    instance_id = clock.token().hex()
+    upstream = await _upstream(settings, endpoints, instance_id, clock, emit, stack)
+    keys = KeySpace(settings.store.namespace, endpoints.region)
+    breaker = Breaker(
+        failures_to_open=settings.breaker.failures_to_open, open_s=settings.breaker.open_s
+    )
+    store: Store = GuardedStore(
+        _store(settings, keys, clock, emit, stack), breaker=breaker, clock=clock, emit=emit
+    )
+    debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
+    _in_background(stack, debts.pay(), "debts")
+    _in_background(stack, metrics.watch_loop_lag(clock), "loop lag")
+    graph = _Graph(settings, clock, emit, tasks, keys, store, debts)
+    dispatcher = graph.dispatcher(upstream)
+    stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
+    server = DataServer(
+        dispatcher.answer,
+        is_loop=partial(is_loop, instance_id=instance_id),
+        options=_http_options(settings),
+        emit=emit,
+    )
+    metrics.observe_in_flight(lambda: server.in_flight)
+    probes = Probes()
+    started_s = clock.monotonic_s()
+
+    def status() -> ProxyStatus:
+        return ProxyStatus(
+            version=VERSION,
+            uptime_s=clock.monotonic_s() - started_s,
+            store=StoreStatus(store.serving, store.why_not_serving, breaker.state.value),
+            debts=len(debts),
+            upstream_endpoint=endpoints.dynamodb_url,
+            table_default=settings.default_policy,
+            tables=settings.policies,
+        )
+
+    ops_app = build_ops_app(probes, metrics.exposition, status)
+    return Services(server, ops_app, probes, tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """The flows, put together."""
+
+    settings: Settings
+    clock: Clock
+    emit: Emit
+    tasks: TaskOwner
+    keys: KeySpace
+    store: Store
+    debts: Debts
+
+    def dispatcher(self, upstream: Upstream) -> Dispatcher:
+        settings, fence = self.settings, self.settings.fence_policy()
+        timeouts = Timeouts(settings.upstream.read_timeout_s, settings.upstream.write_timeout_s)
+        exchange = Exchange(upstream, clock=self.clock, emit=self.emit, timeouts=timeouts)
+        coalescer: Coalescer[Landing] = Coalescer(
+            self.tasks, flights_max=settings.limits.flights_max
+        )
+        filler = Filler(self.store, exchange, clock=self.clock, emit=self.emit, fence=fence)
+        reads = ReadPath(
+            ReadPorts(
+                store=self.store,
+                exchange=exchange,
+                filler=filler,
+                coalescer=coalescer,
+                debts=self.debts,
+                tasks=self.tasks,
+                emit=self.emit,
+            )
+        )
+        writes = WritePath(
+            WritePorts(
+                store=self.store,
+                exchange=exchange,
+                coalescer=coalescer,
+                debts=self.debts,
+                schemas=self._schemas(exchange),
+                tasks=self.tasks,
+                keys=self.keys,
+                clock=self.clock,
+                emit=self.emit,
+                fence=fence,
+            )
+        )
+        return Dispatcher(
+            DispatcherPorts(
+                reads=reads,
+                writes=writes,
+                exchange=exchange,
+                keys=self.keys,
+                clock=self.clock,
+                emit=self.emit,
+                policy_of=settings.policy_of,
+                body_bytes_max=settings.http.body_bytes_max,
+            )
+        )
+
+    def _schemas(self, exchange: Exchange) -> SchemaBook:
+        configured = {
+            table: KeySchema(given.partition.name, given.sort.name if given.sort else None)
+            for table, given in self.settings.key_schemas.items()
+        }
+        return SchemaBook(exchange, configured=configured, tasks=self.tasks, clock=self.clock)
+
+
+async def _upstream(
+    settings: Settings,
+    endpoints: Endpoints,
+    instance_id: str,
+    clock: Clock,
+    emit: Emit,
+    stack: AsyncExitStack,
+) -> AiohttpUpstream:
+    keeper = CredentialsKeeper(
+        botocore_chain(region=endpoints.region), clock=clock, emit=emit, watched=profile_files()
+    )
+    keeper.start()
+    stack.push_async_callback(keeper.close)
+    await keeper.wait_first(_FIRST_CREDENTIALS_S)
+    options = UpstreamOptions(
+        dynamodb_url=endpoints.dynamodb_url,
+        streams_url=endpoints.streams_url,
+        instance_id=instance_id,
+        connections_max=settings.upstream.connections_max,
+        idle_s=settings.upstream.idle_s,
+        connect_timeout_s=settings.upstream.connect_timeout_s,
+        ca_bundle=endpoints.ca_bundle,
+    )
+    upstream = AiohttpUpstream(
+        options,
+        signer=Signer(endpoints.region, _SIGNED_SERVICE),
+        credentials_of=keeper.current,
+        clock=clock,
+    )
+    return await stack.enter_async_context(upstream)
+
+
+def _store(
+    settings: Settings, keys: KeySpace, clock: Clock, emit: Emit, stack: AsyncExitStack
+) -> RedisStore:
+    given = settings.store
+    options = StoreOptions(
+        url=given.url or "",
+        limits=LaneLimits(given.timeout_s, given.connect_timeout_s, given.queue_max),
+        username=given.username,
+        password=given.password.get_secret_value() if given.password else None,
+        lanes=given.lanes if given.url else 0,
+        heartbeat_s=given.heartbeat_s,
+        heartbeat_age_s_max=given.heartbeat_age_s_max,
+        quarantine_s=given.quarantine_s,
+    )
+    lanes = RedisLanes(options, keys=keys, clock=clock, emit=emit)
+    _in_background(stack, lanes.serve(), "store")
+    return RedisStore(lanes, fence=settings.fence_policy(), clock=clock)
+
+
+def _metrics(settings: Settings) -> Metrics:
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    identity = MetricsIdentity(
+        version=VERSION,
+        python=platform.python_version(),
+        record_format=str(RECORD_FORMAT),
+        config_digest=digest,
+        level_default=settings.default_policy.level.value,
+        write_mode_default=settings.default_policy.write_mode.value,
+    )
+    return Metrics(identity, tables=settings.policies, tables_max=settings.limits.metric_tables_max)
+
+
+def _http_options(settings: Settings) -> HttpOptions:
+    http = settings.http
+    limits = HttpLimits(
+        body_bytes_max=http.body_bytes_max,
+        header_bytes_max=http.header_bytes_max,
+        keepalive_s=http.keepalive_s,
+        connections_max=http.connections_max,
+    )
+    return HttpOptions(limits, http.cache_status, http.server_name)
+
+
+def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.get_running_loop().create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)

@@ -1,0 +1,94 @@
+"""What the deployment tests share: tools of the machine, and every series the proxy can expose."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.values import BypassReason, FenceResult, FillResult, Outcome, TableName
+from proxy.edge.metrics import BREAKER_STATES, Metrics, MetricsIdentity
+from proxy.flow import events
+from tests.support.tools import missing
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+Exposed = dict[str, dict[str, set[str]]]
+"""Sample name to label name to the label values seen."""
+
+
+def run_tool(name: str, *, install: str) -> Run:
+    """Return a function that runs a tool of the machine; skip the test when it is missing."""
+    path = shutil.which(name) or missing(name, install=install)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [path, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def deploy() -> Path:
+    """The folder of the deployment artefacts."""
+    return DEPLOY
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Run:
+    """Prometheus' own checker."""
+    return run_tool("promtool", install="apt-get install prometheus")
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Run:
+    """The renderer of kustomizations."""
+    return run_tool("kubectl", install="put kubectl 1.29 or later on the PATH")
+
+
+def every_event() -> Iterator[events.Event]:
+    """Give events that between them carry every member of every enum."""
+    table = TableName("orders")
+    for outcome in Outcome:
+        yield events.RequestAnswered("GetItem", table, outcome, None, 200, 0.001)
+    for reason in BypassReason:
+        yield events.RequestAnswered("GetItem", table, Outcome.BYPASS, reason, 200, 0.001)
+    for fill_result in FillResult:
+        yield events.FillEnded(table, fill_result)
+    for fence_result in FenceResult:
+        yield events.FenceEnded(table, fence_result)
+    for upstream_failure in UpstreamFailure:
+        yield events.UpstreamSilent("GetItem", table, upstream_failure)
+    for store_failure in StoreFailure:
+        yield events.StoreFailed("lookup", store_failure)
+    for state in BREAKER_STATES:
+        yield events.BreakerMoved(state)
+    for replaced in (True, False):
+        yield events.RefreshEnded(table, replaced=replaced)
+    yield events.CapacitySaved(table, 1.0)
+    yield events.CapacityConsumed(table, 1.0)
+    yield events.UpstreamAnswered("GetItem", table, 400, throttled=True, elapsed_s=0.01)
+    yield events.StoreAnswered("lookup", 0.0002)
+
+
+@pytest.fixture(scope="session")
+def exposed() -> Exposed:
+    """Every sample the proxy can expose, after one event of each kind."""
+    metrics = Metrics(MetricsIdentity("0.1.0", "3.11", "1", "abc", "session", "invalidate"))
+    for event in every_event():
+        metrics.on_event(event)
+    found: Exposed = defaultdict(lambda: defaultdict(set))
+    samples = itertools.chain.from_iterable(f.samples for f in metrics.registry.collect())
+    for sample in samples:
+        labels = found[sample.name]
+        for name, text in sample.labels.items():
+            labels[name].add(text)
+    return {name: dict(labels) for name, labels in found.items()}

@@ -1,0 +1,1 @@
+"""Fakes of the outside world that pass the same contracts as what they stand for."""

@@ -1,0 +1,66 @@
+"""Claims about `proxy.configuration.model`."""
+
+import pytest
+
+from proxy.configuration.model import SECTIONS, SETTINGS, Path, Settings, dotted, general
+from proxy.core.policy import FencePolicy, TablePolicy
+
+
+def test_fence_policy_takes_the_write_timeout_from_upstream() -> None:
+    """The fence's bounds come from `fence`, its write time-out from `upstream`."""
+    assert Settings().fence_policy() == FencePolicy()
+    settings = Settings.model_validate(
+        {
+            "fence": {"lease_s": 1, "lease_wait_s": 2, "marker_s": 3, "tombstone_s": 4},
+            "upstream": {"write_timeout_s": 5},
+        }
+    )
+    assert settings.fence_policy() == FencePolicy(
+        lease_s=1, lease_wait_s=2, marker_s=3, tombstone_s=4, write_timeout_s=5
+    )
+
+
+def test_policy_of_a_table_is_computed_once() -> None:
+    """Tables with rules get their policy, others the default one, always the same object."""
+    settings = Settings.model_validate({"tables": {"Orders": {"fresh_ttl_s": 7}}})
+    assert settings.policy_of("Orders") == TablePolicy(fresh_ttl_s=7)
+    assert settings.policy_of("Other") == TablePolicy()
+    assert settings.policy_of("Orders") is settings.policy_of("Orders")
+    assert settings.policy_of("Other") is settings.policy_of("orders")
+
+
+def test_key_schemas_are_those_that_were_given() -> None:
+    """Only tables whose key schema the operator gave are listed."""
+    partition = {"name": "pk", "type": "S"}
+    settings = Settings.model_validate(
+        {"tables": {"Orders": {"key_schema": {"partition": partition}}, "Other": {}}}
+    )
+    assert list(settings.key_schemas) == ["Orders"]
+    assert settings.key_schemas["Orders"].partition.name == "pk"  # type: ignore[index]
+    assert settings.key_schemas["Orders"].sort is None  # type: ignore[index]
+
+
+def test_every_name_is_either_a_setting_or_a_section() -> None:
+    """No path is both, and every setting stands in a section or at the top."""
+    assert not SETTINGS.keys() & SECTIONS.keys()
+    assert all(len(path) == 1 or path[:-1] in SECTIONS for path in SETTINGS)
+    assert ("tables", "*", "key_schema", "partition", "type") in SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (("tables", "Orders", "grace_s"), ("tables", "*", "grace_s")),
+        (("tables",), ("tables",)),
+        (("store", "url"), ("store", "url")),
+        ((), ()),
+    ],
+)
+def test_table_names_are_generalised(path: Path, expected: Path) -> None:
+    """A table's name is replaced, other paths stay."""
+    assert general(path) == expected
+
+
+def test_dotted_name_joins_a_path() -> None:
+    """People read paths with dots."""
+    assert dotted(("store", "url")) == "store.url"

@@ -1,0 +1,63 @@
+"""Claims about `proxy.configuration.tables`."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from proxy.configuration.tables import Table, TableRules, explicit, resolve_policy
+from proxy.core.policy import TablePolicy
+from proxy.core.values import Level
+
+
+def test_rules_are_those_of_table_policy_with_its_defaults() -> None:
+    """Every field of TablePolicy can be set and has the same default here."""
+    assert TableRules().model_dump() == dataclasses.asdict(TablePolicy())
+    assert resolve_policy(TableRules()) == TablePolicy()
+
+
+def test_table_overrides_what_it_sets_and_inherits_the_rest() -> None:
+    """A table's own rule wins over the defaults', which win over the built-in ones."""
+    defaults = TableRules(fresh_ttl_s=10, negative_ttl_s=1)
+    policy = resolve_policy(defaults, Table(fresh_ttl_s=20))
+    assert (policy.fresh_ttl_s, policy.negative_ttl_s, policy.grace_s) == (20, 1, 30)
+
+
+@pytest.mark.parametrize(
+    ("rules", "fill_consistent", "stale_if_error_s"),
+    [
+        ({"level": "eventual"}, False, 60),
+        ({"level": "eventual", "fill_consistent": True}, True, 60),
+        ({"level": "eventual", "stale_if_error_s": 0}, False, 0),
+        ({"level": "session"}, True, 0),
+        ({"level": "strict"}, True, 0),
+    ],
+)
+def test_level_decides_what_nobody_set(
+    rules: dict[str, Any], *, fill_consistent: bool, stale_if_error_s: float
+) -> None:
+    """`eventual` fills without ConsistentRead and answers on errors, unless told otherwise."""
+    for policy in (
+        resolve_policy(TableRules.model_validate(rules)),
+        resolve_policy(TableRules(), Table.model_validate(rules)),
+    ):
+        assert policy.fill_consistent is fill_consistent
+        assert policy.stale_if_error_s == stale_if_error_s
+
+
+def test_level_of_one_table_does_not_leak_into_another() -> None:
+    """What `eventual` implies for the defaults is not inherited by a session table."""
+    policy = resolve_policy(TableRules(level=Level.EVENTUAL), Table(level=Level.SESSION))
+    assert policy == TablePolicy()
+
+
+def test_strict_table_overrules_inherited_staleness() -> None:
+    """A strict table serves nothing stale, whatever the defaults say."""
+    defaults = TableRules(grace_s=60, stale_if_error_s=60, fill_consistent=False)
+    policy = resolve_policy(defaults, Table(level=Level.STRICT))
+    assert (policy.grace_s, policy.stale_if_error_s, policy.fill_consistent) == (0, 0, True)
+
+
+def test_explicit_rules_are_those_that_were_given() -> None:
+    """A rule set to its default value counts as set, a key schema is not a rule."""
+    assert explicit(Table(grace_s=30.0, key_schema=None)) == {"grace_s": 30.0}
