@@ -89,7 +89,11 @@ def make_plan(
     operation = request.operation
     if request.streams:
         return PassPlan(BypassReason.OPERATION)
+    if operation in WRITES | TABLE_WRITES and request.legacy:
+        return _plan_tables_write(operation, request, policy_of)
     if operation in READ_OPERATIONS:
+        if request.legacy or not request.plain:
+            return PassPlan(BypassReason.UNDECODABLE)
         return _plan_get(request, keys, policy_of)
     if operation in WRITES:
         return _plan_write(operation, request, policy_of)

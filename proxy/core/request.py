@@ -10,6 +10,8 @@ from proxy.core.values import BypassReason, Outcome, TableName
 TARGET_HEADER: Final = "x-amz-target"
 DATA_TARGET_PREFIX: Final = "DynamoDB_20120810."
 STREAMS_TARGET_PREFIX: Final = "DynamoDBStreams_20120810."
+LEGACY_TARGET_PREFIX: Final = "DynamoDB_20111205."
+"""The API before 2012: other shapes of keys, the same tables."""
 
 Headers = tuple[tuple[str, str], ...]
 """Header fields in the order they came, names as they were spelled."""
@@ -40,10 +42,20 @@ class ClientRequest:
     def operation(self) -> str:
         """The operation's name, `GetItem`; empty for what is not a DynamoDB call."""
         amz_target = self.header(TARGET_HEADER) or ""
-        for prefix in (DATA_TARGET_PREFIX, STREAMS_TARGET_PREFIX):
+        for prefix in (DATA_TARGET_PREFIX, STREAMS_TARGET_PREFIX, LEGACY_TARGET_PREFIX):
             if amz_target.startswith(prefix):
                 return amz_target[len(prefix) :]
         return ""
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the request is in the API before 2012."""
+        return (self.header(TARGET_HEADER) or "").startswith(LEGACY_TARGET_PREFIX)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the request line is the one that SDKs send: only then may a hit answer it."""
+        return self.method == "POST" and self.target == "/"
 
     @property
     def streams(self) -> bool:

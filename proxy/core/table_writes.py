@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from proxy.core.errors import RequestRejected
 from proxy.core.json_text import NotJson, load_object
-from proxy.core.operations import SERIALIZATION_EXCEPTION, plain_table_name
+from proxy.core.operations import SERIALIZATION_EXCEPTION, WRITES, plain_table_name
 from proxy.core.values import TableName
 
 VALIDATION_EXCEPTION: Final = "com.amazon.coral.validate#ValidationException"
@@ -43,7 +43,7 @@ def written_tables(operation: str, body: bytes) -> frozenset[TableName]:
     """Name every table that a request may write to; empty when it only reads or names none.
 
     Args:
-        operation: one of TABLE_WRITES.
+        operation: one of TABLE_WRITES, or of WRITES in the API before 2012.
         body: the request's body, not compressed.
 
     Raises:
@@ -61,7 +61,7 @@ def written_tables(operation: str, body: bytes) -> frozenset[TableName]:
 
 
 def _names(operation: str, request: dict[str, Any]) -> Iterator[object]:
-    if operation in _BY_TABLE_NAME:
+    if operation in _BY_TABLE_NAME or operation in WRITES:
         yield request.get("TableName") or request.get("GlobalTableName")
     elif operation in _BY_TARGET_TABLE:
         yield request.get("TargetTableName")

@@ -12,6 +12,10 @@ A reader that came later may not use the result: its fetch may have passed Dynam
 that was acknowledged before the reader came. (A pause of this process makes that gap as long as
 you like: the write's acknowledgement and the reader's request wait in socket buffers together with
 the flight's reply.) It waits for the flight to land and then shares a younger one.
+
+Flights are also kept apart by the table's generation that they fill under: a flight of an older
+generation may still be answered by an entry that a reader of the newer one must not see. None is
+the generation of flights that have nothing to do with the store.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from proxy.core.values import CacheKey
+from proxy.core.values import CacheKey, Generation
 from proxy.flow.tasks import TaskOwner
 
 R = TypeVar("R")
@@ -51,29 +55,36 @@ class FlightsFullError(Exception):
 
 
 class Coalescer(Generic[R]):
-    """At most one flight per item at a time.
+    """At most one flight per item and generation at a time.
 
     Args:
         tasks: owns the flights: they outlive their readers.
-        flights_max: items with a flight at one time.
+        flights_max: flights at one time.
     """
 
     def __init__(self, tasks: TaskOwner, *, flights_max: int) -> None:
         self._tasks = tasks
         self._flights_max = flights_max
-        self._flights: dict[CacheKey, Flight[R]] = {}
+        self._flights: dict[CacheKey, dict[Generation | None, Flight[R]]] = {}
+        self._running = 0
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return self._running
 
     async def share(
-        self, cache_key: CacheKey, work: Work[R], *, joins_started: bool
+        self,
+        cache_key: CacheKey,
+        work: Work[R],
+        *,
+        generation: Generation | None,
+        joins_started: bool,
     ) -> tuple[R, bool]:
         """Return the result of a flight that is right for this reader.
 
         Args:
             cache_key: whose flight.
+            generation: the table's, as this reader saw it; None leaves the store alone.
             work: does the fetch, should this reader be the one to start it.
             joins_started: whether any flight will do, however old (level `eventual`).
 
@@ -86,9 +97,9 @@ class Coalescer(Generic[R]):
         """
         arrived = self._tick()
         while True:
-            flight = self._flights.get(cache_key)
+            flight = self._flights.get(cache_key, {}).get(generation)
             if flight is None:
-                flight = self._start(cache_key, work)
+                flight = self._start(cache_key, generation, work)
                 assert flight.task is not None, "a started flight has a task"
                 return await asyncio.shield(flight.task), True
             assert flight.task is not None, "a registered flight has a task"
@@ -103,18 +114,27 @@ class Coalescer(Generic[R]):
         """Let nobody join the present flight any more: a write was acknowledged."""
         self._flights.pop(cache_key, None)
 
-    def _start(self, cache_key: CacheKey, work: Work[R]) -> Flight[R]:
-        if len(self._flights) >= self._flights_max:
+    def _start(
+        self, cache_key: CacheKey, generation: Generation | None, work: Work[R]
+    ) -> Flight[R]:
+        if self._running >= self._flights_max:
             raise FlightsFullError
         flight: Flight[R] = Flight(self._tick)
-        self._flights[cache_key] = flight
+        self._flights.setdefault(cache_key, {})[generation] = flight
+        self._running += 1
         flight.task = self._tasks.spawn(work(flight), "flight")
-        flight.task.add_done_callback(lambda _: self._landed(cache_key, flight))
+        flight.task.add_done_callback(lambda _: self._landed(cache_key, generation, flight))
         return flight
 
-    def _landed(self, cache_key: CacheKey, flight: Flight[R]) -> None:
-        if self._flights.get(cache_key) is flight:
-            del self._flights[cache_key]
+    def _landed(
+        self, cache_key: CacheKey, generation: Generation | None, flight: Flight[R]
+    ) -> None:
+        self._running -= 1
+        flights = self._flights.get(cache_key, {})
+        if flights.get(generation) is flight:
+            del flights[generation]
+            if not flights:
+                del self._flights[cache_key]
 
     def _tick(self) -> int:
         self._count += 1

@@ -20,7 +20,7 @@ from proxy.core.plan import (
     make_plan,
 )
 from proxy.core.policy import TablePolicy
-from proxy.core.request import Answer, ClientRequest
+from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
 from proxy.core.table_writes import TABLE_WRITES
 from proxy.core.values import BypassReason, Outcome, TableName
@@ -76,6 +76,9 @@ class Dispatcher:
         if request.operation and not _is_signed(request):
             # Signing it with our own credentials would let a caller in whom DynamoDB refuses.
             raise RequestRejected(MISSING_TOKEN, "Request is missing Authentication Token")
+        if sum(name.lower() == TARGET_HEADER for name, _ in request.headers) > 1:
+            # Upstream might read another one than we do, and apply a write without its fence.
+            raise RequestRejected(SERIALIZATION_EXCEPTION, "more than one X-Amz-Target")
         plan = self._plan(request)
         match plan:
             case PassPlan():

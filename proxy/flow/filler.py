@@ -8,12 +8,12 @@ from typing import Final
 
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import LeaseReply, LeaseState
-from proxy.core.freshness import lifetime
+from proxy.core.freshness import assess, lifetime
 from proxy.core.plan import ReadPlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft
 from proxy.core.request import ClientRequest
-from proxy.core.values import FillResult, Generation, Token
+from proxy.core.values import FillResult, Generation, Token, Verdict
 from proxy.flow.coalescer import Flight
 from proxy.flow.events import Emit, FillEnded
 from proxy.flow.exchange import Exchange, Fetched, checksum
@@ -117,14 +117,20 @@ class Filler:
     ) -> LeaseReply | None:
         """Ask for the lease until it is clear who fetches; None when the store is out."""
         give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
+        force = False
         while True:
             flight.asks()
             try:
                 reply = await self._store.lease(
-                    plan.identity, token=token, generation=generation, force=False
+                    plan.identity, token=token, generation=generation, force=force
                 )
             except StoreUnavailable:
                 return None
+            verdict = assess(reply.entry, plan.policy, reply.store_now_ms)
+            if reply.state is LeaseState.HIT and verdict is not Verdict.FRESH:
+                # Fresh by the times that another proxy gave it, too old for our own policy.
+                force = True
+                continue
             if reply.state is not LeaseState.WAIT or self._clock.monotonic_s() >= give_up_s:
                 return reply
             await self._clock.sleep(self._clock.uniform(*_POLL_S))

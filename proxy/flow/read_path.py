@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from typing import assert_never
 
 from proxy.core.errors import StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
@@ -13,7 +13,7 @@ from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import get_body
-from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
+from proxy.core.values import BypassReason, Outcome, Verdict
 from proxy.flow.coalescer import Coalescer, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -21,8 +21,6 @@ from proxy.flow.exchange import Exchange, checksum, pass_on
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
-
-_BYPASSING: Final = b"bypassing:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +136,13 @@ class ReadPath:
     async def _share(
         self, plan: ReadPlan, sighting: Sighting | None, *, joins_started: bool = False
     ) -> tuple[Landing, bool]:
-        cache_key = plan.identity.cache_key
-        generation = None
-        if sighting is not None:
-            generation = sighting.generation
-        else:
-            # A bypass must not share with flights that may take the store's word: the reason for
-            # the bypass may be a write of our own that the store has not heard of.
-            cache_key = CacheKey(_BYPASSING + cache_key)
+        # A bypass must not share with flights that may take the store's word: its reason may be a
+        # write of our own that the store has not heard of. It has a generation of its own: None.
+        generation = sighting.generation if sighting is not None else None
         return await self._ports.coalescer.share(
-            cache_key,
+            plan.identity.cache_key,
             lambda flight: self._ports.filler.fly(flight, plan, generation),
+            generation=generation,
             joins_started=joins_started or plan.policy.joins_started_flights,
         )
 

@@ -151,7 +151,7 @@ class WritePath:
                 await self._begin_once(held, strict=strict)
             except StoreUnavailable:
                 for each in held:
-                    await end_quietly(each.fence, WriteOutcome.ABORTED, None)
+                    await self._end(each, WriteOutcome.ABORTED, None)
                 raise
             # A process that was stopped for a while (SIGSTOP, a frozen node) must not send a
             # write that could take effect after its marker has expired: begin anew.
