@@ -5,7 +5,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 # The dependencies first: this layer changes with the lock only.
 COPY requirements/ requirements/
-RUN python -m venv /opt/build && python -m venv --without-pip /opt/dynaside \
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/dynaside \
     && /opt/build/bin/python -m pip install --quiet --require-hashes --only-binary :all: \
         -r requirements/build.lock \
     && /opt/build/bin/python -m pip --python /opt/dynaside/bin/python install --quiet \

@@ -73,7 +73,9 @@ wheel: .venv/.demo ## build the wheel into dist/
 .PHONY: image
 image: ## build the container image; IMAGE= BASE= BUILDER= override
 	@test -n '$(BUILDER)' || { echo 'error: install docker, podman or buildah' >&2; exit 1; }
-	$(BUILDER) build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+	@# Only the docker format keeps HEALTHCHECK; docker itself knows no other.
+	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),,--format docker) \
+		--build-arg BASE=$(BASE) --tag $(IMAGE) .
 
 .PHONY: clean
 clean: ## remove everything that make created

@@ -107,6 +107,8 @@ def _address(asked: str | None, default_port: int, *, flag: str) -> str:
         _say(f"port     {default_port} is in use; taking {port} instead (choose one: {flag})")
         return f"{LOOPBACK}:{port}"
     host, _, port_text = asked.rpartition(":")
+    if port_text == "0":
+        return f"{host}:{free_port()}"  # chosen here, so that the guide can name it
     if port_text.isdecimal() and not port_is_free(host.strip("[]"), int(port_text)):
         raise EngineError(f"port {port_text} on {host} is in use: choose another with {flag}")
     return asked  # a text that is no address is refused by the settings, with the reason
