@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -27,8 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not __debug__:
         sys.stderr.write("dynaside: refuses python -O: its assertions guard the cache\n")
         return EXIT_OPERATOR
+    return exit_code(lambda: options.command(options))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run something and return its exit code; what the operator can correct becomes lines."""
     try:
-        code: int = options.command(options)
+        return command()
     except SettingsInvalid as error:
         for problem in error.problems:
             sys.stderr.write(f"dynaside: {problem}\n")
@@ -38,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_OPERATOR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    return code
 
 
 def _parser() -> argparse.ArgumentParser:

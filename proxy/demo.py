@@ -53,32 +53,38 @@ def run_demo(
             store_url = redis_url or _start_store(engines)
             endpoint = upstream_endpoint or _start_dynamodb(engines)
             addresses = Addresses(data, ops, _region())
-            return _serve(addresses, store_url=store_url, endpoint=endpoint)
+            return _serve(
+                addresses,
+                store_url=store_url,
+                store_is_ours=redis_url is None,
+                endpoint=endpoint,
+            )
     except (EngineError, BotoCoreError, ClientError) as error:
         sys.stderr.write(f"dynaside: {error}\n")
         return EXIT_OPERATOR
 
 
-def _serve(addresses: Addresses, *, store_url: str, endpoint: str) -> int:
+def _serve(addresses: Addresses, *, store_url: str, store_is_ours: bool, endpoint: str) -> int:
     """Fill the table where that is allowed, then run the proxy until a signal comes."""
     is_local = urlsplit(endpoint).hostname in LOCAL_HOSTS
     if is_local:
         _use_local_credentials()
         count = fill_sample_table(endpoint, addresses.region)
         _say(f"table    {TABLE} with {count} items")
-    settings = load_settings(
-        flags={
-            "listen.data": addresses.data,
-            "listen.ops": addresses.ops,
-            "store.url": store_url,
-            # Protects against writers that a lost store forgot; a demo has no other writers.
-            "store.quarantine_s": 0,
-            "upstream.endpoint": endpoint,
-            "upstream.region": addresses.region,
-            "log.level": "warning",
-        }
+    flags: dict[str, object] = {
+        "listen.data": addresses.data,
+        "listen.ops": addresses.ops,
+        "store.url": store_url,
+        "upstream.endpoint": endpoint,
+        "upstream.region": addresses.region,
+        "log.level": "warning",
+    }
+    if store_is_ours:
+        # The quarantine protects against writers whose markers a store lost: ours had none.
+        flags["store.quarantine_s"] = 0
+    return run(
+        load_settings(flags=flags), on_ready=lambda: _say(guide(addresses, has_table=is_local))
     )
-    return run(settings, on_ready=lambda: _say(guide(addresses, has_table=is_local)))
 
 
 def _start_store(engines: ExitStack) -> str:

@@ -152,10 +152,12 @@ def _projection(request: dict[str, Any]) -> Projection | None:
     names = request.get("ExpressionAttributeNames")
     attributes = request.get("AttributesToGet")
     if attributes is not None:
-        if expression is not None or names is not None:
+        if expression is not None or names is not None or not isinstance(attributes, list):
             raise ProjectionUnclear
         return parse_attributes_to_get(attributes)
     if expression is not None:
+        if not isinstance(expression, str) or not isinstance(names, dict | None):
+            raise ProjectionUnclear
         return parse_projection(expression, names)
     if names is not None:
         raise ProjectionUnclear
@@ -169,15 +171,14 @@ def plain_table_name(named: object) -> TableName | None:
 
 def _table_name(named: object) -> tuple[TableName | None, bool]:
     """Return the plain name, and whether it was given as an ARN."""
-    if not isinstance(named, str) or not named:
+    if not isinstance(named, str):
         return None, False
-    if named.startswith("arn:"):
-        _, found, rest = named.partition(":table/")
-        plain = rest.partition("/")[0]
-        return (TableName(plain), True) if found and plain else (None, True)
-    if len(named) > _TABLE_NAME_CHARACTERS_MAX or not named.isascii():
-        return None, False
-    return TableName(named), False
+    plain, by_arn = named, named.startswith("arn:")
+    if by_arn:
+        plain = named.partition(":table/")[2].partition("/")[0]
+    if not 1 <= len(plain) <= _TABLE_NAME_CHARACTERS_MAX or not plain.isascii():
+        return None, by_arn
+    return TableName(plain), by_arn
 
 
 def _as_object(content: object) -> Item | None:

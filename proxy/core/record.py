@@ -29,6 +29,7 @@ RECORD_FORMAT: Final = 1
 _ENTRY: Final = struct.Struct(">cB8s8s16sQQQBII")
 _LEASE: Final = struct.Struct(">cB8s16sQc")
 _PENDING: Final = struct.Struct(">cBH")
+_TOMBSTONE: Final = struct.Struct(">cBQ")
 _TABLE: Final = struct.Struct(">cB8sH")
 _TABLE_MARKER: Final = struct.Struct(">16sQ")
 _DEADLINE_IN_MARKER: Final = struct.Struct(">24xQx")
@@ -166,7 +167,8 @@ def decode_record(raw: bytes) -> Record:
                 ]
                 return Pending(max(deadlines, default=0))
             case b"T":
-                return Tombstone(int.from_bytes(raw[2:10], "big"))
+                _, _, until_ms = _TOMBSTONE.unpack_from(raw)
+                return Tombstone(until_ms)
             case _:
                 return FOREIGN
     except struct.error:

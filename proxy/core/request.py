@@ -80,6 +80,8 @@ class Answer:
         detail: further words for Cache-Status.
         expired: an entry was there, but too old to serve.
         stored: this answer became an entry.
+        fetched: `headers` are upstream's to a fetch of the proxy's own, which knew nothing of the
+            client's: the server sets what follows the client's request.
     """
 
     status: int
@@ -93,6 +95,7 @@ class Answer:
     detail: str | None = None
     expired: bool = False
     stored: bool = False
+    fetched: bool = False
 
     def explained(self, reason: BypassReason, table: TableName | None) -> Answer:
         """Return the same answer as a bypass for `reason`."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
@@ -142,19 +143,24 @@ class DataServer(web.Server):
             request.writer.output_size = 0  # nothing of the answer itself was sent
         pieces: list[bytes] = []
         size = 0
-        async for piece in request.content.iter_any():
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            pieces.append(piece)
+        try:
+            async for piece in request.content.iter_any():
+                size += len(piece)
+                if size > limit:
+                    raise _too_large(limit)
+                pieces.append(piece)
+        except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
+            # The client left, or its chunks are none: no bug of ours, and nobody may be there.
+            raise RequestRejected(_BAD_REQUEST, "incomplete or malformed body") from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _response(self, request: ClientRequest, answer: Answer) -> web.Response:
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
-        if not answer.headers:  # not upstream's own answer
+        if answer.fetched or not answer.headers:  # not upstream's answer to this very request
             fields["Content-Type"] = content_type(request)
-            fields["Server"] = self._options.server_name
             fields.extend(cors_headers(request))
+        if not answer.headers:
+            fields["Server"] = self._options.server_name
         if "x-amzn-RequestId" not in fields:
             fields["x-amzn-RequestId"] = _request_id()
         if answer.crc32 is not None:

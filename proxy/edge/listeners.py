@@ -2,55 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
 from aiohttp import web
 
+from proxy.core.errors import SettingsInvalid
 from proxy.edge.http_server import BACKLOG, DataServer
 
 
-class Listeners:
-    """Both listeners of one process.
+async def listen_at(
+    name: str, address: tuple[str, int], start: Callable[[str, int], Awaitable[None]]
+) -> None:
+    """Start a listener on the address that a setting gives.
 
     Args:
-        data_server: speaks to SDKs.
-        ops_app: speaks to kubelet, Prometheus and operators.
-        port_shared: several processes share the data port (SO_REUSEPORT).
+        name: of the setting.
+        address: host and port.
+        start: `start` of one of the listeners below.
+
+    Raises:
+        SettingsInvalid: the address cannot be had: the operator must act.
+    """
+    host, port = address
+    try:
+        await start(host, port)
+    except OSError as error:
+        reason = f"{name}: cannot listen on {host}:{port}: {error.strerror or error}"
+        raise SettingsInvalid([reason]) from error
+
+
+class DataListener:
+    """Accepts SDK connections.
+
+    Args:
+        server: speaks to SDKs.
+        port_shared: several processes share the port (SO_REUSEPORT).
     """
 
-    def __init__(
-        self, data_server: DataServer, ops_app: web.Application, *, port_shared: bool
-    ) -> None:
+    def __init__(self, server: DataServer, *, port_shared: bool) -> None:
         # The app drains by itself: aiohttp's own shutdown would cut what is in flight.
-        self._data_runner = web.ServerRunner(data_server, shutdown_timeout=0)
-        self._ops_runner = web.AppRunner(ops_app, access_log=None, shutdown_timeout=1)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0)
         self._port_shared = port_shared
-        self._data_site: web.TCPSite | None = None
-        self.data_url = ""
-        self.ops_url = ""
+        self._site: web.TCPSite | None = None
+        self.url = ""
 
-    async def start_data(self, host: str, port: int) -> None:
-        """Accept SDK connections; raises OSError."""
-        await self._data_runner.setup()
-        self._data_site = web.TCPSite(
-            self._data_runner, host, port, backlog=BACKLOG, reuse_port=self._port_shared or None
+    async def start(self, host: str, port: int) -> None:
+        """Accept connections; raises OSError."""
+        await self._runner.setup()
+        self._site = web.TCPSite(
+            self._runner, host, port, backlog=BACKLOG, reuse_port=self._port_shared or None
         )
-        await self._data_site.start()
-        self.data_url = _url(self._data_runner)
-
-    async def start_ops(self, host: str, port: int) -> None:
-        """Accept probes and scrapes; raises OSError."""
-        await self._ops_runner.setup()
-        await web.TCPSite(self._ops_runner, host, port).start()
-        self.ops_url = _url(self._ops_runner)
+        await self._site.start()
+        self.url = _url(self._runner)
 
     async def stop_accepting(self) -> None:
-        """Refuse new SDK connections; those that are open stay."""
-        if self._data_site is not None:
-            await self._data_site.stop()
+        """Refuse new connections; those that are open stay."""
+        if self._site is not None:
+            await self._site.stop()
 
     async def close(self) -> None:
         """Close whatever is open."""
-        await self._data_runner.cleanup()
-        await self._ops_runner.cleanup()
+        await self._runner.cleanup()
+
+
+class OpsListener:
+    """Accepts probes and scrapes.
+
+    Args:
+        app: speaks to kubelet, Prometheus and operators.
+    """
+
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self.url = ""
+
+    async def start(self, host: str, port: int) -> None:
+        """Accept connections; raises OSError."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        self.url = _url(self._runner)
+
+    async def start_socket(self, path: Path) -> None:
+        """Accept connections on a unix socket, which is created; raises OSError."""
+        await self._runner.setup()
+        await web.UnixSite(self._runner, path).start()
+        self.url = f"unix:{path}"
+
+    async def close(self) -> None:
+        """Close whatever is open."""
+        await self._runner.cleanup()
 
 
 def _url(runner: web.BaseRunner) -> str:

@@ -7,6 +7,7 @@ never wait for Redis or DynamoDB. Everything is GET or HEAD; nothing here change
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -84,7 +85,7 @@ def build_ops_app(
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/status", pages.status)
-    app.on_response_prepare.append(_add_security_headers)
+    app.on_response_prepare.append(add_security_headers)
     return app
 
 
@@ -96,6 +97,13 @@ def is_loopback(peer: str | None) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1 on a dual-stack listener
     return (mapped or address).is_loopback
+
+
+def _is_local(request: web.Request) -> bool:
+    """Tell whether a request came from this host: from loopback, or through a unix socket."""
+    connection = request.get_extra_info("socket")
+    through_file = connection is not None and connection.family == socket.AF_UNIX
+    return through_file or is_loopback(request.remote)
 
 
 class _Pages:
@@ -122,27 +130,29 @@ class _Pages:
         return web.Response(text="\n".join(lines))
 
     async def livez(self, _: web.Request) -> web.Response:
-        return _probe_response(self._probes.live())
+        return probe_response(self._probes.live())
 
     async def startupz(self, _: web.Request) -> web.Response:
-        return _probe_response(self._probes.started())
+        return probe_response(self._probes.started())
 
     async def readyz(self, _: web.Request) -> web.Response:
-        return _probe_response(self._probes.ready())
+        return probe_response(self._probes.ready())
 
     async def metrics(self, request: web.Request) -> web.Response:
         body, content_type = self._exposition(request.headers.get(hdrs.ACCEPT))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def status(self, request: web.Request) -> web.Response:
-        if not is_loopback(request.remote):
+        if not _is_local(request):
             return web.Response(status=403, text=LOOPBACK_ONLY)
         return web.json_response({"state": self._probes.state, **asdict(self._read_status())})
 
 
-def _probe_response(answer: ProbeAnswer) -> web.Response:
+def probe_response(answer: ProbeAnswer) -> web.Response:
+    """Turn a verdict into 200 or 503 with its reason."""
     return web.Response(status=200 if answer.ok else 503, text=f"{answer.reason}\n")
 
 
-async def _add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
+async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Set the header fields that every answer of the ops listener carries."""
     response.headers.update(SECURITY_HEADERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.core.errors import UpstreamFailed
@@ -162,6 +162,11 @@ class Exchange:
 def pass_on(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> Answer:
     """Answer with upstream's own status, headers and body."""
     return Answer(reply.status, reply.headers, reply.body, outcome, table=table)
+
+
+def pass_fetched(reply: UpstreamReply, outcome: Outcome, table: TableName) -> Answer:
+    """Answer with upstream's reply to a fetch of the proxy's own."""
+    return replace(pass_on(reply, outcome, table), fetched=True)
 
 
 def checksum(body: bytes) -> int:

@@ -17,7 +17,7 @@ from proxy.core.values import BypassReason, Outcome, Verdict
 from proxy.flow.coalescer import Coalescer, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
-from proxy.flow.exchange import Exchange, checksum, pass_on
+from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
@@ -155,10 +155,10 @@ class ReadPath:
         assert landing.fetched is not None, "a flight landed with nothing"
         fetched = landing.fetched
         if fetched.found is None:
-            return pass_on(fetched.reply, outcome, plan.get.table)
+            return pass_fetched(fetched.reply, outcome, plan.get.table)
         body = get_body(plan.get, fetched.found.body, fetched.found.consumed if led else None)
         if led and body == fetched.reply.body:
-            answer = pass_on(fetched.reply, outcome, plan.get.table)
+            answer = pass_fetched(fetched.reply, outcome, plan.get.table)
         else:
             answer = self._built(plan, body, outcome)
         return replace(answer, stored=landing.stored)

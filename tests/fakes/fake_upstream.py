@@ -34,7 +34,9 @@ from tests.fakes.fake_upstream_script import (
 from tests.fakes.fake_upstream_tables import CORAL, SERVICE, DynamoError, Json, Tables
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
+FIELD_BYTES_MAX = 64 * 1024
 GZIP_BYTES_MIN = 4096
+NOT_CALLS = frozenset({"GET", "HEAD", "OPTIONS"})
 Outcome = tuple[int, Json]
 
 SCRIPTED: dict[Reply, Outcome] = {
@@ -83,7 +85,11 @@ class FakeUpstream:
         application.router.add_post("/_fake", self._serve_command)
         application.router.add_route("*", "/{rest:.*}", self._serve)
         self._runner = web.AppRunner(
-            application, access_log=None, auto_decompress=False, shutdown_timeout=1.0
+            application,
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=1.0,
+            max_field_size=FIELD_BYTES_MAX,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls)
@@ -193,7 +199,7 @@ class FakeUpstream:
                 return self._run(received, fault)
 
     def _run(self, received: Received, fault: Fault) -> Outcome:
-        if received.method == "GET":
+        if received.method in NOT_CALLS:
             return 200, {}
         try:
             body = _decoded(received)
@@ -218,7 +224,9 @@ class FakeUpstream:
     async def _answer(
         self, request: web.Request, status: int, body: Json, *, half: bool
     ) -> web.StreamResponse:
-        raw = b"healthy: fake upstream" if request.method == "GET" else json.dumps(body).encode()
+        raw = json.dumps(body).encode()
+        if request.method in NOT_CALLS:
+            raw = b"healthy: fake upstream"
         headers = {
             "Server": "Server",
             "Content-Type": request.headers.get("Content-Type", "application/x-amz-json-1.0"),
@@ -232,6 +240,8 @@ class FakeUpstream:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = len(raw)
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         await response.write(raw[: len(raw) // 2] if half else raw)
         if half:
             assert request.transport is not None
