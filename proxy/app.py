@@ -88,7 +88,7 @@ async def _drain(services: Services, drain_s: float, stop: StopSignals) -> bool:
     services.data_server.draining = True
     try:
         async with asyncio.timeout(drain_s):
-            while services.data_server.in_flight or len(services.tasks):
+            while services.data_server.busy or len(services.tasks):
                 if stop.hurried.is_set():
                     return False
                 await asyncio.sleep(_DRAIN_POLL_S)

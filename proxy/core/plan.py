@@ -26,6 +26,8 @@ from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
 from proxy.core.values import BypassReason, Item, Level, TableName, WriteMode
 
 READ_OPERATIONS: Final = frozenset({"GetItem"})
+FENCED: Final = WRITES | TABLE_WRITES
+"""Every operation that may change an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def make_plan(
     operation = request.operation
     if request.streams:
         return PassPlan(BypassReason.OPERATION)
-    if operation in WRITES | TABLE_WRITES and request.legacy:
+    if request.legacy and operation in FENCED:
         return _plan_tables_write(operation, request, policy_of)
     if operation in READ_OPERATIONS:
         if request.legacy or not request.plain:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.core.errors import ProxyError, RequestRejected, UpstreamFailed, UpstreamFailure
-from proxy.core.json_text import NotJson, compact, members
+from proxy.core.json_text import compact, members
 from proxy.core.operations import Capacity, GetItem
 from proxy.core.request import Answer, ClientRequest, Headers
 from proxy.core.values import Outcome, TableName
@@ -54,18 +54,21 @@ def read_get_reply(body: bytes) -> FetchedBody | None:
     """
     try:
         text = body.decode()
-        spelled = {name: text[start:end] for name, start, end in members(text)}
+        parts = members(text)
+        spelled = {name: text[start:end] for name, start, end in parts}
         found = {name: json.loads(value) for name, value in spelled.items()}
-    except (NotJson, ValueError):
-        return None
-    if not found.keys() <= {"Item", "ConsumedCapacity"}:
+    except (ValueError, RecursionError):
         return None
     consumed = found.get("ConsumedCapacity")
+    if len(found) != len(parts) or not found.keys() <= {"Item", "ConsumedCapacity"}:
+        return None
+    if not isinstance(consumed, dict | None):
+        return None
     if "Item" not in found:
         return FetchedBody(EMPTY_BODY, None, consumed)
     if not isinstance(found["Item"], dict):
         return None
-    if consumed is not None:
+    if len(parts) > 1:
         body = b'{"Item":' + spelled["Item"].encode() + b"}"
     return FetchedBody(body, found["Item"], consumed)
 
@@ -78,7 +81,7 @@ def item_text(body: bytes, member: str) -> tuple[dict[str, Any], bytes] | None:
             if name == member:
                 item = json.loads(text[start:end])
                 return (item, text[start:end].encode()) if isinstance(item, dict) else None
-    except (NotJson, ValueError):
+    except (ValueError, RecursionError):
         pass
     return None
 

@@ -20,14 +20,14 @@ def item_after(write: ItemWrite, reply_body: bytes) -> FetchedBody | None:
         reply_body: upstream's 200 answer to it.
 
     What is written is not always what is read back: DynamoDB re-spells numbers (`1.0` → `1`) and
-    orders sets as it likes. So a PutItem counts only when every value is plain; an UpdateItem only
-    when its answer carries the whole new item.
+    orders sets as it likes. So a PutItem counts only when every name and value is plain; an
+    UpdateItem only when its answer carries the whole new item.
     """
     match write.operation:
         case "DeleteItem":
             return FetchedBody(EMPTY_BODY, None, None)
         case "PutItem" if write.item is not None:
-            if not all(is_plain_value(value) for value in write.item.values()):
+            if not is_plain_value({"M": write.item}):
                 return None
             return FetchedBody(b'{"Item":' + compact(write.item) + b"}", write.item, None)
         case "UpdateItem" if write.return_values == _ALL_NEW:

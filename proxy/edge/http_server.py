@@ -6,15 +6,18 @@ them at 1 MiB and answers errors as text. This is its low-level server with thos
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import _ErrInfo  # the only sign of bytes that are not HTTP
 from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
@@ -30,6 +33,7 @@ _TOO_LARGE: Final = "com.amazon.coral.service#RequestEntityTooLargeException"
 _BAD_REQUEST: Final = "com.amazon.coral.service#SerializationException"
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _REQUEST_ID_CHARACTERS: Final = 52
+_NO_REQUEST: Final = ClientRequest("", "", (), b"")
 
 Handler = Callable[[ClientRequest], Awaitable[Answer]]
 
@@ -104,6 +108,19 @@ class DataServer(web.Server):
         """Whether as many connections are open as may be."""
         return len(self._connections) >= self._options.limits.connections_max
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or an answer has not left this process yet."""
+        if self.in_flight:
+            return True
+        return any(each.get_write_buffer_size() for each in self._connections.values())
+
+    def refusal(self, answer: Answer) -> web.Response:
+        """Return an answer to what is no request, after which the connection ends."""
+        response = self._response(_NO_REQUEST, answer)
+        response.force_close()
+        return response
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.in_flight += 1
         try:
@@ -113,8 +130,10 @@ class DataServer(web.Server):
 
     async def _respond(self, request: web.BaseRequest) -> web.Response:
         received = ClientRequest(request.method, request.raw_path, _fields(request), b"")
+        whole = False
         try:
             body = await self._read_body(request)
+            whole = True
             received = ClientRequest(received.method, received.target, received.headers, body)
             answer = await self._answer_unless_loop(received)
         except ProxyError as error:
@@ -123,7 +142,7 @@ class DataServer(web.Server):
             self._emit(InvariantViolated(f"request: {type(error).__name__}: {_place(error)}"))
             answer = internal_error()
         response = self._response(received, answer)
-        if self.draining or (answer.status == 413):  # noqa: PLR2004 - the rest of the body is unread
+        if self.draining or not whole:  # what comes next on the connection may be body still
             response.force_close()
         return response
 
@@ -141,18 +160,20 @@ class DataServer(web.Server):
         if expect == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # nothing of the answer itself was sent
-        pieces: list[bytes] = []
-        size = 0
+        content = request.content
         try:
-            async for piece in request.content.iter_any():
-                size += len(piece)
-                if size > limit:
-                    raise _too_large(limit)
-                pieces.append(piece)
+            if content.is_eof():
+                return await _collect(content, limit)
+            # A client that stalls half-way must not hold its connection and our drain for ever.
+            async with asyncio.timeout(self._options.limits.keepalive_s):
+                return await _collect(content, limit)
+        except TimeoutError:
+            content.feed_eof()  # else aiohttp would wait for the rest some more
+            raise RequestRejected(_BAD_REQUEST, "the body came too slowly", status=408) from None
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
             # The client left, or its chunks are none: no bug of ours, and nobody may be there.
+            content.feed_eof()  # else aiohttp would read on, and log a stack trace
             raise RequestRejected(_BAD_REQUEST, "incomplete or malformed body") from None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _response(self, request: ClientRequest, answer: Answer) -> web.Response:
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
@@ -182,15 +203,24 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it with a readable answer."""
         if self._server.full:
-            body = internal_error("too many connections").body
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
-                b"Content-Type: application/x-amz-json-1.0\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+            answer = replace(internal_error("too many connections"), status=503)
+            transport.write(_plain(self._server.refusal(answer)))
             transport.close()
             return
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a body that turns out to be malformed ends with an error."""
+        super().data_received(data)
+        if not self._messages or not isinstance(self._messages[-1][0], _ErrInfo):
+            return
+        # aiohttp queues the error as a message of its own and leaves the body waiting for ever.
+        unfinished = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            unfinished.append(self._current_request.content)
+        for content in unfinished:
+            if not content.is_eof():
+                content.set_exception(web.RequestPayloadError("malformed"))
 
     def handle_error(
         self,
@@ -203,12 +233,31 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
         error = RequestRejected(_BAD_REQUEST, "dynaside: not a valid HTTP request", status=status)
-        answer = error_answer(error)
-        response = web.Response(
-            status=status, body=answer.body, content_type="application/x-amz-json-1.0"
-        )
-        response.force_close()
-        return response
+        return self._server.refusal(error_answer(error))
+
+
+def _plain(response: web.Response) -> bytes:
+    """Return the bytes of an answer for a connection that aiohttp knows nothing of."""
+    assert isinstance(response.body, bytes), "our own answers are whole"
+    fields = {
+        "Date": formatdate(usegmt=True),
+        "Content-Length": str(len(response.body)),
+        "Connection": "close",
+    }
+    lines = [f"{name}: {text}\r\n" for name, text in (*response.headers.items(), *fields.items())]
+    status = f"HTTP/1.1 {response.status} {response.reason}\r\n"
+    return f"{status}{''.join(lines)}\r\n".encode() + response.body
+
+
+async def _collect(content: StreamReader, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in content.iter_any():
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
 from proxy.core.errors import SettingsInvalid
 from proxy.edge.http_server import BACKLOG, DataServer
+
+# The app drains by itself, before it closes the listeners; 0 would mean to aiohttp: no bound.
+_CUT_S: Final = 0.05
 
 
 async def listen_at(
@@ -41,8 +45,7 @@ class DataListener:
     """
 
     def __init__(self, server: DataServer, *, port_shared: bool) -> None:
-        # The app drains by itself: aiohttp's own shutdown would cut what is in flight.
-        self._runner = web.ServerRunner(server, shutdown_timeout=0)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_CUT_S)
         self._port_shared = port_shared
         self._site: web.TCPSite | None = None
         self.url = ""
@@ -74,7 +77,7 @@ class OpsListener:
     """
 
     def __init__(self, app: web.Application) -> None:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CUT_S)
         self.url = ""
 
     async def start(self, host: str, port: int) -> None:

@@ -22,7 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from proxy.core.errors import UpstreamFailure
+from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.values import FenceResult, FillResult, Outcome
 from proxy.flow import events
 from proxy.flow.ports import Clock
@@ -52,6 +52,12 @@ KNOWN_OPERATIONS: Final = frozenset(
     """.split()  # noqa: SIM905 - see above
 )
 """Operations of DynamoDB and DynamoDB Streams, as the SDK's service models list them."""
+
+STORE_STEPS: Final = (
+    *("lookup", "lease", "fill", "release", "begin", "end"),
+    *("invalidate", "begin_table", "end_table"),
+)
+"""The steps that `proxy.flow.guarded_store` reports."""
 
 BREAKER_STATES: Final = ("closed", "open", "probing")
 
@@ -245,6 +251,9 @@ class Metrics:
         self._store_failures = self._counter(
             "store_failures_total", "Steps in the store that failed.", "step", "failure"
         )
+        for step in STORE_STEPS:
+            for failure in StoreFailure:
+                self._store_failures[step, failure].inc(0)
         self._serving = self._gauge("store_serving", "1 while hits and fills are allowed.")
         self._connections = self._gauge("store_connections", "Open connections to the store.")
         self._connects = self._total("store_connects_total", "Connections made to the store.")
@@ -303,6 +312,9 @@ class Metrics:
             self._fills[name, fill_result].inc(0)
         for operation in ITEM_OPERATIONS:
             self._throttles[operation, name].inc(0)
+        for replaced in ("true", "false"):
+            self._refreshes[name, replaced].inc(0)
+        self._coalesced[(name,)].inc(0)
         self._tables[name] = name
         return name
 

@@ -193,8 +193,10 @@ class Lane:
                 submission.settled.set_exception(StoreUnavailable(problem.failure, str(problem)))
 
     async def _close(self, connection: AbstractConnection) -> None:
-        if self.up:
-            self._went_down(StoreUnavailable(StoreFailure.CLOSED, "closing"))
+        if self.up:  # still up: this process is stopping, which is no news about the store
+            self.up = False
+            waiting, self._queue = list(self._queue), deque()
+            self._fail(waiting, StoreUnavailable(StoreFailure.CLOSED, "stopping"))
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.disconnect(nowait=True)

@@ -87,19 +87,25 @@ class RedisLanes:
         return any(self._may_serve(index, now_s) for index in range(len(self._lanes)))
 
     @property
+    def quarantined(self) -> bool:
+        """Whether a primary is there and proven, and only its quarantine is not over."""
+        now_s, age_s_max = self._clock.monotonic_s(), self._options.heartbeat_age_s_max
+        return not self.serving and any(
+            lane.up and view is not None and view.proven(now_s, age_s_max)
+            for lane, view in zip(self._lanes, self._views, strict=True)
+        )
+
+    @property
     def why_not_serving(self) -> str:
         """In a few words, why `serving` is False."""
-        now_s = self._clock.monotonic_s()
         if self.serving:
             return ""
-        up = [view for lane, view in zip(self._lanes, self._views, strict=True) if lane.up and view]
-        if not self._lanes:
-            return "no store is configured"
-        if not up:
-            return str(self._lanes[0].problem or "not connected yet")
-        if any(view.proven(now_s, self._options.heartbeat_age_s_max) for view in up):
+        if self.quarantined:
             return "quarantine after a start or fail-over of the store"
-        return "the store's heartbeat is too old"
+        if any(lane.up for lane in self._lanes):
+            return "the store's heartbeat is too old"
+        problems = [lane.problem for lane in self._lanes]
+        return str(problems[0] or "not connected yet") if problems else "no store is configured"
 
     def pick_serving(self) -> tuple[Lane, PrimaryView]:
         """Return a lane that may look up and fill.
@@ -178,9 +184,11 @@ class RedisLanes:
 
         try:
             view = await self._heartbeat(round_trip)
-        except StoreUnavailable:
+        except StoreUnavailable as unavailable:
             # A server that answers but is no primary any more: forget it, and find the new one.
-            lane.reconnect()
+            # A full queue says nothing about the server; leaving would fail all that waits in it.
+            if unavailable.failure is not StoreFailure.FULL:
+                lane.reconnect()
             return
         if view.incarnation != before.incarnation:
             lane.reconnect()

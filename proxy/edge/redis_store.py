@@ -42,6 +42,11 @@ class RedisStore:
         return self._lanes.serving
 
     @property
+    def quarantined(self) -> bool:
+        """Whether the store's primary is there and only its quarantine is not over."""
+        return self._lanes.quarantined
+
+    @property
     def why_not_serving(self) -> str:
         """In a few words, why `serving` is False."""
         return self._lanes.why_not_serving

@@ -9,8 +9,9 @@ from typing import Final, assert_never
 from proxy.core.cache_key import KeySpace
 from proxy.core.content_coding import inflated
 from proxy.core.errors import ProxyError, RequestRejected
-from proxy.core.operations import SERIALIZATION_EXCEPTION, WRITES
+from proxy.core.operations import SERIALIZATION_EXCEPTION
 from proxy.core.plan import (
+    FENCED,
     READ_OPERATIONS,
     PassPlan,
     Plan,
@@ -22,7 +23,6 @@ from proxy.core.plan import (
 from proxy.core.policy import TablePolicy
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
-from proxy.core.table_writes import TABLE_WRITES
 from proxy.core.values import BypassReason, Outcome, TableName
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
@@ -96,7 +96,7 @@ class Dispatcher:
             return make_plan(request, self._ports.keys, self._ports.policy_of)
         if request.operation in READ_OPERATIONS:
             return PassPlan(BypassReason.UNDECODABLE)
-        if request.operation not in WRITES | TABLE_WRITES:
+        if request.operation not in FENCED:
             return PassPlan(BypassReason.OPERATION)
         content = inflated(request.body, coding, bytes_max=self._ports.body_bytes_max)
         if content is None:

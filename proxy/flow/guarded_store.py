@@ -29,6 +29,7 @@ class GuardedStore:
     def __init__(self, store: Store, *, breaker: Breaker, clock: Clock, emit: Emit) -> None:
         self._store = store
         self._breaker = breaker
+        self._told = breaker.state
         self._clock = clock
         self._emit = emit
 
@@ -36,6 +37,11 @@ class GuardedStore:
     def serving(self) -> bool:
         """As the store says: an open breaker shows in each step, so that a probe can pass."""
         return self._store.serving
+
+    @property
+    def quarantined(self) -> bool:
+        """As the store says."""
+        return self._store.quarantined
 
     @property
     def why_not_serving(self) -> str:
@@ -104,10 +110,10 @@ class GuardedStore:
 
     async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
         started_s = self._clock.monotonic_s()
-        before = self._breaker.state
         if not self._breaker.admit(started_s):
             self._emit(StoreFailed(step, StoreFailure.CLOSED))
             raise StoreUnavailable(StoreFailure.CLOSED, "the store's breaker is open")
+        self._tell_moves()
         try:
             reply = await call()
         except StoreUnavailable as unavailable:
@@ -123,5 +129,10 @@ class GuardedStore:
             self._emit(StoreAnswered(step, self._clock.monotonic_s() - started_s))
             return reply
         finally:
-            if self._breaker.state is not before:
-                self._emit(BreakerMoved(self._breaker.state.value))
+            self._tell_moves()
+
+    def _tell_moves(self) -> None:
+        """Tell the breaker's state once after each move, however many steps are under way."""
+        if self._breaker.state is not self._told:
+            self._told = self._breaker.state
+            self._emit(BreakerMoved(self._told.value))

@@ -96,6 +96,11 @@ class Store(Protocol):
         ...
 
     @property
+    def quarantined(self) -> bool:
+        """Whether the store's primary is there and only its quarantine is not over."""
+        ...
+
+    @property
     def why_not_serving(self) -> str:
         """In a few words for the operator, why `serving` is False; empty when it is True."""
         ...

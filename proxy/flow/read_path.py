@@ -13,7 +13,7 @@ from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import get_body
-from proxy.core.values import BypassReason, Outcome, Verdict
+from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
 from proxy.flow.coalescer import Coalescer, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -41,6 +41,7 @@ class ReadPath:
 
     def __init__(self, ports: ReadPorts) -> None:
         self._ports = ports
+        self._refreshing: set[CacheKey] = set()
 
     async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         """Answer one GetItem.
@@ -65,8 +66,9 @@ class ReadPath:
             return BypassReason.DEBT
         if self._ports.store.serving:
             return None
-        quarantined = "quarantine" in self._ports.store.why_not_serving
-        return BypassReason.STORE_QUARANTINE if quarantined else BypassReason.STORE_DOWN
+        if self._ports.store.quarantined:
+            return BypassReason.STORE_QUARANTINE
+        return BypassReason.STORE_DOWN
 
     async def _from_entry(self, plan: ReadPlan, sighting: Sighting) -> Answer:
         entry = sighting.entry
@@ -100,7 +102,12 @@ class ReadPath:
 
     def _refresh_soon(self, plan: ReadPlan, sighting: Sighting) -> None:
         """Refresh in the background; the entry keeps serving from inside the lease."""
-        self._ports.tasks.spawn(self._refresh(plan, sighting), "refresh")
+        cache_key = plan.identity.cache_key
+        if cache_key in self._refreshing:
+            return
+        self._refreshing.add(cache_key)
+        task = self._ports.tasks.spawn(self._refresh(plan, sighting), "refresh")
+        task.add_done_callback(lambda _: self._refreshing.discard(cache_key))
 
     async def _refresh(self, plan: ReadPlan, sighting: Sighting) -> None:
         replaced = False
@@ -114,24 +121,27 @@ class ReadPath:
 
     async def _fetch_or_stale(self, plan: ReadPlan, entry: Entry, sighting: Sighting) -> Answer:
         try:
-            landing, led = await self._share(plan, sighting)
+            landing, answer = await self._fly(plan, sighting)
             if landing.fetched is None or not landing.fetched.failed:
-                return replace(self._landed(plan, landing, led=led), expired=True)
+                return replace(answer, expired=True)
         except UpstreamFailed:
             pass
-        except FlightsFullError:
-            return await self._fetch(plan, sighting)
         stale = self._hit(plan, entry, sighting, Outcome.STALE_HIT)
         return replace(stale, detail="stale-if-error")
 
     async def _fetch(self, plan: ReadPlan, sighting: Sighting | None) -> Answer:
+        _, answer = await self._fly(plan, sighting)
+        return answer
+
+    async def _fly(self, plan: ReadPlan, sighting: Sighting | None) -> tuple[Landing, Answer]:
+        """Share a flight, or fetch without one when all are taken."""
         try:
             landing, led = await self._share(plan, sighting)
         except FlightsFullError:
-            landing, led = await self._ports.filler.fetch_only(plan), True
-            answer = self._landed(plan, landing, led=led)
-            return answer.explained(BypassReason.FLIGHTS_FULL, plan.get.table)
-        return self._landed(plan, landing, led=led)
+            landing = await self._ports.filler.fetch_only(plan)
+            answer = self._landed(plan, landing, led=True)
+            return landing, answer.explained(BypassReason.FLIGHTS_FULL, plan.get.table)
+        return landing, self._landed(plan, landing, led=led)
 
     async def _share(
         self, plan: ReadPlan, sighting: Sighting | None, *, joins_started: bool = False
@@ -161,7 +171,7 @@ class ReadPath:
             answer = pass_fetched(fetched.reply, outcome, plan.get.table)
         else:
             answer = self._built(plan, body, outcome)
-        return replace(answer, stored=landing.stored)
+        return replace(answer, stored=led and landing.stored)
 
     def _built(self, plan: ReadPlan, body: bytes, outcome: Outcome) -> Answer:
         return Answer(200, (), body, outcome, table=plan.get.table, crc32=checksum(body))

@@ -63,12 +63,13 @@ class SchemaBook:
         if (asking := self._asking.get(table)) is None:
             asking = self._tasks.spawn(self._ask(table), "describe table")
             self._asking[table] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(table, None))
+            asking.add_done_callback(lambda task: self._asked(table, task))
         return await asyncio.shield(asking)
 
     def forget(self, table: TableName) -> None:
-        """Ask again next time: a request did not match what was learned."""
+        """Ask again next time: the table may have been made anew with another key."""
         self._learned.pop(table, None)
+        self._asking.pop(table, None)  # whose answer may be from before
 
     async def _ask(self, table: TableName) -> KeySchema | None:
         try:
@@ -77,11 +78,17 @@ class SchemaBook:
             schema = read_key_schema(reply.body) if reply.status == 200 else None  # noqa: PLR2004
         except UpstreamFailed:
             schema = None
+        if self._asking.get(table) is not asyncio.current_task():
+            return schema  # forgotten meanwhile: good for who asked before, not to be kept
         kept_s = _KNOWN_FOR_S if schema else _UNKNOWN_FOR_S
         if len(self._learned) >= _TABLES_MAX:
             self._learned.clear()
         self._learned[table] = _Learned(schema, self._clock.monotonic_s() + kept_s)
         return schema
+
+    def _asked(self, table: TableName, asking: asyncio.Task[KeySchema | None]) -> None:
+        if self._asking.get(table) is asking:
+            del self._asking[table]
 
 
 def read_key_schema(body: bytes) -> KeySchema | None:

@@ -20,6 +20,7 @@ from proxy.core.policy import FencePolicy, TablePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import FetchedBody
+from proxy.core.table_writes import ITEM_BATCHES
 from proxy.core.values import FenceResult, Level, Outcome, WriteMode
 from proxy.core.write_through import item_after
 from proxy.flow.coalescer import Coalescer
@@ -84,9 +85,12 @@ class WritePath:
             TableFence(self._ports.store, table, self._ports.keys.table_key(table), token)
             for table in sorted(plan.tables)
         ]
-        for table in plan.tables:
-            self._ports.schemas.forget(table)
-        return await self._fenced(list(fences), request, strict=plan.strict, through=None)
+        try:
+            return await self._fenced(list(fences), request, strict=plan.strict, through=None)
+        finally:
+            if request.operation not in ITEM_BATCHES:
+                for table in plan.tables:
+                    self._ports.schemas.forget(table)
 
     async def _write_item(self, plan: WritePlan, request: ClientRequest) -> Answer:
         write = plan.write
@@ -139,25 +143,49 @@ class WritePath:
         finally:
             results = [await self._end(each, outcome, draft) for each in held]
         answer = pass_on(reply, Outcome.WRITE, table)
-        return replace(answer, detail=f"write-{results[0]}", stored=draft is not None)
+        stored = results[0] is FenceResult.STORED
+        return replace(answer, detail=f"write-{results[0]}", stored=stored)
 
     async def _begin(self, fences: list[Fence], *, strict: bool) -> list[_Held]:
         """Begin every fence; at level `strict` all or none."""
         held = [_Held(fence) for fence in fences]
+        try:
+            in_time = await self._begin_in_time(held, strict=strict)
+        except StoreUnavailable:
+            await self._give_up(held)
+            raise
+        if not in_time:
+            await self._give_up(held)
+            raise StoreUnavailable(StoreFailure.TIMEOUT, "this process was paused again and again")
+        return held
+
+    async def _begin_in_time(self, held: list[_Held], *, strict: bool) -> bool:
+        """Begin until the markers outlive the write; False when they never did.
+
+        A process that was stopped for a while (SIGSTOP, a frozen node) must not send a write that
+        could take effect after its marker has expired: it begins anew.
+        """
         spare_s = self._ports.fence.marker_s - self._ports.fence.write_timeout_s
         for _ in range(_BEGIN_TRIES):
             started_s = self._ports.clock.monotonic_s()
-            try:
-                await self._begin_once(held, strict=strict)
-            except StoreUnavailable:
-                for each in held:
-                    await self._end(each, WriteOutcome.ABORTED, None)
-                raise
-            # A process that was stopped for a while (SIGSTOP, a frozen node) must not send a
-            # write that could take effect after its marker has expired: begin anew.
+            await self._begin_once(held, strict=strict)
             if self._ports.clock.monotonic_s() - started_s < spare_s:
-                return held
-        raise StoreUnavailable(StoreFailure.TIMEOUT, "this process was paused again and again")
+                return True
+        return False
+
+    async def _give_up(self, held: list[_Held]) -> None:
+        """End the fences of a write that is not sent.
+
+        It owes the store nothing more than what it owes already: a marker that cannot be taken
+        back only costs hits until its deadline.
+        """
+        for each in held:
+            if each.debt is not None:
+                self._ports.debts.ripen(each.debt, in_s=0.0)
+                continue
+            result = await end_quietly(each.fence, WriteOutcome.ABORTED, None)
+            if result is not None:
+                self._ports.emit(FenceEnded(each.fence.table, result))
 
     async def _begin_once(self, held: list[_Held], *, strict: bool) -> None:
         begun = await asyncio.gather(*(each.fence.begin() for each in held), return_exceptions=True)

@@ -108,6 +108,10 @@ class FakeUpstream:
         """Let the next `times` requests that fit go wrong; each fault strikes once."""
         self._script.faults += [(_match(match), fault)] * times
 
+    def forgive(self) -> None:
+        """Let nothing go wrong any more that has not yet."""
+        self._script.faults.clear()
+
     def hold(self, match: Match | str, *, after_effect: bool = False) -> Gate:
         """Hold all requests that fit, before or after they take effect, until released."""
         gate = Gate(_match(match), after_effect=after_effect)

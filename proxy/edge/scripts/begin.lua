@@ -15,9 +15,14 @@ if state == 'P' then
       return 1
     end
   end
-  if #markers >= PENDING_MAX then return 0 end
-  for _, m in ipairs(markers) do m.solo = false end
-  solo, hidden = false, ''
+  -- Writers that died count once more, in that nobody here is solo any longer; then they may go.
+  local live = {}
+  for _, m in ipairs(markers) do
+    m.solo = false
+    if m.deadline > now then live[#live + 1] = m end
+  end
+  if #live >= PENDING_MAX then return 0 end
+  markers, solo, hidden = live, false, ''
 elseif state == 'V' then
   hidden = record
 elseif state == 'L' then

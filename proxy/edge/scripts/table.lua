@@ -22,7 +22,8 @@ if known then
     end
   end
 end
-if step == 'learn' and known and not dead then return record end
+-- A record of another release is left to it: its readers and ours both go upstream.
+if step == 'learn' and record and not dead then return record end
 if step == 'begin' then
   if #markers >= PENDING_MAX then return 0 end
   markers[#markers + 1] = token .. u64(now + tonumber(ARGV[4]))

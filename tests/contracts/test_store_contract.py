@@ -1,0 +1,668 @@
+"""The store port's contract: one suite for `MemoryStore` and `RedisStore` on two real stores."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, RecordState, WriteOutcome
+from proxy.core.policy import FencePolicy
+from proxy.core.record import Entry, EntryDraft, Leased, Pending, Tombstone, decode_record
+from proxy.core.values import (
+    CacheKey,
+    Digest,
+    FenceResult,
+    Generation,
+    Incarnation,
+    TableName,
+    Token,
+)
+from proxy.edge.clock import SystemClock
+from proxy.embedded.valkey import RunningStore
+from proxy.flow.ports import Store
+from tests.fakes.memory_scripts import PENDING_MAX
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.record_bytes import EntryBytes, LeaseBytes, PendingBytes, expired, timed, unpack
+from tests.support.live_lanes import KEYS, live_lanes, options
+from tests.support.raw_store import RawStore
+
+FENCE = FencePolicy(lease_s=100.0, marker_s=1000.0, tombstone_s=500.0)
+CLOCK = SystemClock()
+HOUR_MS = 3_600_000
+
+
+@dataclass
+class World:
+    """A store under test, and a hand in its records. Records put by hand live for ever."""
+
+    store: Store
+    item: ItemIdentity
+    memory: MemoryStore | None = None
+    real: RawStore | None = None
+
+    def raw(self, key: CacheKey) -> bytes | None:
+        if self.memory is not None:
+            return self.memory.raw(key)
+        assert self.real is not None
+        found: bytes | None = self.real.run("GET", key)
+        return found
+
+    def put(self, key: CacheKey, raw: bytes) -> None:
+        if self.memory is not None:
+            self.memory.put_raw(key, raw)
+        else:
+            assert self.real is not None
+            self.real.run("SET", key, raw)
+
+    def flush(self) -> None:
+        if self.memory is not None:
+            self.memory.flush()
+        else:
+            assert self.real is not None
+            self.real.run("FLUSHALL", "SYNC")
+
+    def now_ms(self) -> int:
+        return self.memory.now_ms() if self.memory is not None else _real(self).now_ms()
+
+    def record(self) -> object:
+        raw = self.raw(self.item.cache_key)
+        return decode_record(raw) if raw is not None else None
+
+    def parts(self) -> object:
+        raw = self.raw(self.item.cache_key)
+        assert raw is not None
+        return unpack(raw)
+
+    def expire(self, key: CacheKey) -> None:
+        """Let the lease or the markers in a record run out."""
+        raw = self.raw(key)
+        record = unpack(raw) if raw is not None else None
+        assert record is not None
+        self.put(key, expired(record).pack())
+
+    def age(self, by_ms: int) -> None:
+        """Let time pass for the item's record, which stays although its time to live is over."""
+        record = self.parts()
+        assert isinstance(record, EntryBytes | LeaseBytes | PendingBytes)
+        self.put(self.item.cache_key, timed(record, lambda at_ms: at_ms - by_ms).pack())
+
+    def become(self, incarnation: Incarnation) -> None:
+        """Make the item's entry one of another incarnation."""
+        record = self.parts()
+        assert isinstance(record, EntryBytes)
+        self.put(self.item.cache_key, replace(record, incarnation=incarnation).pack())
+
+
+def _real(world: World) -> RawStore:
+    assert world.real is not None
+    return world.real
+
+
+@pytest.fixture(params=["memory", "valkey", "redis7"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    item = KEYS.item(TableName("orders"), {"pk": {"S": "a"}})
+    if request.param == "memory":
+        memory = MemoryStore(CLOCK, FENCE)
+        yield World(memory, item, memory=memory)
+        return
+    running: RunningStore = request.getfixturevalue(request.param)
+    running.flush()
+    async with live_lanes(options(running.url)) as live:
+        await live.until(lambda: live.lanes.serving)
+        with RawStore(running.address) as real:
+            yield World(live.store(FENCE), item, real=real)
+
+
+def draft(text: str = "one", *, age_s: float = 0.0, fresh_s: float = 600.0) -> EntryDraft:
+    body = text.encode()
+    return EntryDraft(age_s, fresh_s, 6000.0, text == "", len(body), zlib.crc32(body), body)
+
+
+async def leased(world: World, token: Token, *, force: bool = False) -> LeaseReply:
+    seen = await world.store.lookup(world.item)
+    return await world.store.lease(world.item, token=token, generation=seen.generation, force=force)
+
+
+async def filled(world: World, text: str = "one", *, fresh_s: float = 600.0) -> Generation:
+    """Fill the item and return the generation it was filled under."""
+    generation = (await world.store.lookup(world.item)).generation
+    token = CLOCK.token()
+    reply = await world.store.lease(world.item, token=token, generation=generation, force=False)
+    assert reply.state is LeaseState.LEASED
+    new = draft(text, fresh_s=fresh_s)
+    assert await world.store.fill(world.item, token=token, generation=generation, draft=new)
+    return generation
+
+
+async def body_seen(world: World) -> bytes | None:
+    seen = await world.store.lookup(world.item)
+    return seen.entry.body if seen.entry else None
+
+
+# Lookup
+
+
+async def test_lookup_of_nothing_learns_a_generation(world: World) -> None:
+    """The first lookup makes the table's record; later ones see the same generation."""
+    seen = await world.store.lookup(world.item)
+    assert (seen.state, seen.entry, seen.table_pending) == (RecordState.ABSENT, None, False)
+    assert len(seen.generation) == 8
+    assert (await world.store.lookup(world.item)).generation == seen.generation
+
+
+async def test_a_store_that_serves_says_nothing_else(world: World) -> None:
+    """A store that serves has no reason not to."""
+    assert world.store.serving
+    assert world.store.why_not_serving == ""
+
+
+async def test_an_entry_comes_back_as_it_was_filled(world: World) -> None:
+    """What was filled is looked up with every field, and with times on the store's clock."""
+    before_ms = world.now_ms()
+    generation = await filled(world, "hello", fresh_s=600.0)
+    seen = await world.store.lookup(world.item)
+    assert seen.state is RecordState.ENTRY
+    entry = seen.entry
+    assert entry is not None
+    assert (entry.body, entry.item_bytes, entry.negative) == (b"hello", 5, False)
+    assert (entry.crc32, entry.digest) == (zlib.crc32(b"hello"), world.item.digest)
+    assert entry.generation == generation
+    assert before_ms <= entry.filled_ms <= world.now_ms()
+    assert entry.soft_ms - entry.filled_ms == 600_000
+    assert entry.hard_ms - entry.filled_ms == 6_000_000
+    assert seen.store_now_ms >= entry.filled_ms
+
+
+async def test_an_absence_is_an_entry(world: World) -> None:
+    """A negative entry comes back as one."""
+    await filled(world, "")
+    entry = (await world.store.lookup(world.item)).entry
+    assert entry is not None
+    assert entry.negative
+
+
+async def test_an_entry_of_another_item_does_not_count(world: World) -> None:
+    """A record whose digest is not the asked item's is nobody's entry."""
+    await filled(world)
+    stranger = replace(world.item, digest=Digest(bytes(16)))
+    seen = await world.store.lookup(stranger)
+    assert (seen.state, seen.entry) == (RecordState.ABSENT, None)
+    reply = await world.store.lease(
+        stranger, token=CLOCK.token(), generation=seen.generation, force=False
+    )
+    assert reply.state is LeaseState.LEASED
+
+
+async def test_an_entry_of_another_incarnation_does_not_count(world: World) -> None:
+    """What another primary took is neither seen nor hit nor kept."""
+    await filled(world)
+    world.become(Incarnation(b"formerly"))
+    seen = await world.store.lookup(world.item)
+    assert (seen.state, seen.entry) == (RecordState.ABSENT, None)
+    assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
+    assert isinstance(kept := world.record(), Leased)
+    assert kept.kept is None
+
+
+async def test_an_entry_of_another_generation_does_not_count(world: World) -> None:
+    """After a table-wide write older entries are neither seen nor hit nor kept."""
+    await filled(world)
+    token = CLOCK.token()
+    await world.store.begin_table(world.item.table_key, token=token)
+    await world.store.end_table(world.item.table_key, token=token, outcome=WriteOutcome.INVALIDATED)
+    assert await body_seen(world) is None
+    assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
+    assert isinstance(kept := world.record(), Leased)
+    assert kept.kept is None
+
+
+@pytest.mark.parametrize("foreign", [b"V\x02", b"X\x01", b"?", b"P\x02 of a later release"])
+async def test_a_record_of_another_release_is_a_write_in_flight(
+    world: World, foreign: bytes
+) -> None:
+    """Unknown bytes are never taken for "nothing there", and never for something to store over."""
+    generation = (await world.store.lookup(world.item)).generation
+    world.put(world.item.cache_key, foreign)
+    assert (await world.store.lookup(world.item)).state is RecordState.PENDING
+    assert (await leased(world, CLOCK.token())).state is LeaseState.PENDING
+    assert world.raw(world.item.cache_key) == foreign
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    result = await world.store.end(
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft())
+    )
+    assert result is FenceResult.INVALIDATED
+
+
+async def test_a_table_record_of_another_release_is_left_alone(world: World) -> None:
+    """Nothing is served under a table record that nobody here can read, and it stays as it is."""
+    await filled(world)
+    later = b"G\x02 of a later release"
+    world.put(world.item.table_key, later)
+    with pytest.raises(StoreUnavailable):
+        await body_seen(world)
+    assert world.raw(world.item.table_key) == later
+
+
+# Lease
+
+
+async def test_one_reader_gets_the_lease_and_others_wait(world: World) -> None:
+    """While a lease is live others are told how long it still runs."""
+    first = await leased(world, CLOCK.token())
+    assert (first.state, first.strong) == (LeaseState.LEASED, False)
+    assert (await world.store.lookup(world.item)).state is RecordState.LEASED
+    second = await leased(world, CLOCK.token())
+    assert second.state is LeaseState.WAIT
+    assert 0 < second.wait_s <= FENCE.lease_s
+
+
+async def test_a_lease_that_ran_out_is_granted_to_another(world: World) -> None:
+    """After its deadline a lease is the next one's, and the former holder's fill is refused."""
+    old, new = CLOCK.token(), CLOCK.token()
+    generation = (await world.store.lookup(world.item)).generation
+    await leased(world, old)
+    world.expire(world.item.cache_key)
+    assert (await world.store.lookup(world.item)).state is RecordState.ABSENT
+    assert (await leased(world, new)).state is LeaseState.LEASED
+    fill = world.store.fill
+    assert not await fill(world.item, token=old, generation=generation, draft=draft("old"))
+    assert await fill(world.item, token=new, generation=generation, draft=draft("new"))
+    assert await body_seen(world) == b"new"
+
+
+async def test_a_fresh_entry_is_a_hit_in_the_lease(world: World) -> None:
+    """Who asks for a lease after somebody filled gets the entry."""
+    await filled(world)
+    reply = await leased(world, CLOCK.token())
+    assert reply.state is LeaseState.HIT
+    assert reply.entry is not None
+    assert reply.entry.body == b"one"
+    assert reply.store_now_ms >= reply.entry.filled_ms
+
+
+async def test_a_forced_lease_over_a_fresh_entry_keeps_it_serving(world: World) -> None:
+    """A forced lease is granted over a fresh entry, which is seen until the fill replaces it."""
+    generation = await filled(world, "one")
+    token = CLOCK.token()
+    assert (await leased(world, token, force=True)).state is LeaseState.LEASED
+    seen = await world.store.lookup(world.item)
+    assert seen.state is RecordState.LEASED
+    assert seen.entry is not None
+    assert seen.entry.body == b"one"
+    assert await world.store.fill(
+        world.item, token=token, generation=generation, draft=draft("two")
+    )
+    assert await body_seen(world) == b"two"
+
+
+async def test_an_entry_in_grace_is_kept_inside_the_lease(world: World) -> None:
+    """A refresh keeps the older entry serving, also when its lease runs out or is taken over."""
+    await filled(world, fresh_s=1.0)
+    world.age(2000)
+    assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
+    assert await body_seen(world) == b"one"
+    world.expire(world.item.cache_key)
+    seen = await world.store.lookup(world.item)
+    assert seen.state is RecordState.ENTRY
+    assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
+    assert await body_seen(world) == b"one"
+
+
+async def test_release_brings_a_kept_entry_back(world: World) -> None:
+    """A refresh that brought nothing leaves the older entry as it was."""
+    await filled(world)
+    before = world.raw(world.item.cache_key)
+    token = CLOCK.token()
+    await leased(world, token, force=True)
+    await world.store.release(world.item, token=token)
+    assert world.raw(world.item.cache_key) == before
+
+
+async def test_release_of_a_plain_lease_leaves_nothing(world: World) -> None:
+    """A lease given back is gone: the next reader gets one at once."""
+    token = CLOCK.token()
+    await leased(world, token)
+    await world.store.release(world.item, token=CLOCK.token())  # not the holder
+    assert isinstance(world.record(), Leased)
+    await world.store.release(world.item, token=token)
+    assert world.record() is None
+
+
+async def test_a_lease_over_a_tombstone_is_strong_until_somebody_filled(world: World) -> None:
+    """After an invalidation the fetch must be consistent, also for the next lease holders."""
+    await world.store.invalidate(world.item)
+    assert isinstance(world.record(), Tombstone)
+    assert (await world.store.lookup(world.item)).state is RecordState.ABSENT
+    first = CLOCK.token()
+    assert (await leased(world, first)).strong
+    world.expire(world.item.cache_key)
+    second = CLOCK.token()
+    assert (await leased(world, second)).strong
+    await world.store.release(world.item, token=second)
+    assert isinstance(world.record(), Tombstone)
+    assert (await leased(world, CLOCK.token())).strong
+
+
+async def test_a_lease_over_writers_that_died_is_strong(world: World) -> None:
+    """What a dead writer did is unknown: the fetch must be consistent."""
+    await world.store.begin(world.item, token=CLOCK.token())
+    world.expire(world.item.cache_key)
+    assert (await world.store.lookup(world.item)).state is RecordState.ABSENT
+    reply = await leased(world, CLOCK.token())
+    assert (reply.state, reply.strong) == (LeaseState.LEASED, True)
+
+
+# Fill
+
+
+async def test_a_fill_is_refused_after_begin(world: World) -> None:
+    """A writer takes the lease away: who fetched before it may not store."""
+    generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
+    await leased(world, token)
+    await world.store.begin(world.item, token=CLOCK.token())
+    assert not await world.store.fill(world.item, token=token, generation=generation, draft=draft())
+    assert isinstance(world.record(), Pending)
+
+
+async def test_a_fill_is_refused_after_invalidate_and_after_a_flush(world: World) -> None:
+    """Without its lease a fill stores nothing."""
+    generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
+    await leased(world, token)
+    await world.store.invalidate(world.item)
+    fill = world.store.fill
+    assert not await fill(world.item, token=token, generation=generation, draft=draft())
+    assert isinstance(world.record(), Tombstone)
+    world.flush()
+    assert not await fill(world.item, token=token, generation=generation, draft=draft())
+    assert world.record() is None
+
+
+async def test_an_entry_that_is_already_past_its_time_is_not_stored(world: World) -> None:
+    """A fetch that took longer than the entry may live leaves nothing."""
+    generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
+    await leased(world, token)
+    assert not await world.store.fill(
+        world.item, token=token, generation=generation, draft=draft(age_s=6000.0)
+    )
+    assert world.record() is None
+
+
+async def test_age_counts_from_the_fetch(world: World) -> None:
+    """An entry is as old as its fetch, not as its fill."""
+    generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
+    await leased(world, token)
+    await world.store.fill(world.item, token=token, generation=generation, draft=draft(age_s=100.0))
+    entry = world.record()
+    assert isinstance(entry, Entry)
+    assert 100_000 <= world.now_ms() - entry.filled_ms < 100_000 + HOUR_MS
+
+
+# Begin and end
+
+
+async def test_a_write_in_flight_is_seen_and_nobody_fills(world: World) -> None:
+    """From begin to end nobody is served and nobody gets a lease."""
+    await filled(world)
+    await world.store.begin(world.item, token=CLOCK.token())
+    seen = await world.store.lookup(world.item)
+    assert (seen.state, seen.entry) == (RecordState.PENDING, None)
+    assert (await leased(world, CLOCK.token())).state is LeaseState.PENDING
+
+
+async def test_begin_returns_the_generation_to_write_through_under(world: World) -> None:
+    """Without a settled generation a write-through has nothing to store under."""
+    token = CLOCK.token()
+    assert await world.store.begin(world.item, token=token) is None
+    generation = (await world.store.lookup(world.item)).generation
+    assert await world.store.begin(world.item, token=token) == generation
+    await world.store.begin_table(world.item.table_key, token=CLOCK.token())
+    assert await world.store.begin(world.item, token=token) is None
+
+
+async def test_an_applied_write_leaves_a_tombstone(world: World) -> None:
+    """After the end of an applied write the old entry is gone."""
+    await filled(world)
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    end = await world.store.end(world.item, token=token, outcome=WriteOutcome.INVALIDATED)
+    assert end is FenceResult.INVALIDATED
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_an_aborted_write_brings_the_hidden_entry_back(world: World) -> None:
+    """A write that changed nothing restores the very bytes."""
+    await filled(world)
+    before = world.raw(world.item.cache_key)
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    end = await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
+    assert end is FenceResult.RESTORED
+    assert world.raw(world.item.cache_key) == before
+
+
+async def test_an_aborted_write_restores_what_a_lease_had_kept(world: World) -> None:
+    """A begin hides the entry that a refresh kept; the refresh itself is lost."""
+    generation = await filled(world)
+    before = world.raw(world.item.cache_key)
+    reader, writer = CLOCK.token(), CLOCK.token()
+    await leased(world, reader, force=True)
+    await world.store.begin(world.item, token=writer)
+    assert await body_seen(world) is None
+    end = await world.store.end(world.item, token=writer, outcome=WriteOutcome.ABORTED)
+    assert end is FenceResult.RESTORED
+    assert world.raw(world.item.cache_key) == before
+    assert not await world.store.fill(
+        world.item, token=reader, generation=generation, draft=draft("old")
+    )
+
+
+async def test_an_aborted_write_without_an_entry_leaves_a_tombstone(world: World) -> None:
+    """There is nothing to restore."""
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    end = await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
+    assert end is FenceResult.INVALIDATED
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_a_lone_write_through_stores(world: World) -> None:
+    """A writer that met no other puts the new entry."""
+    await filled(world, "old")
+    token = CLOCK.token()
+    generation = await world.store.begin(world.item, token=token)
+    assert generation is not None
+    end = await world.store.end(
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+    )
+    assert end is FenceResult.STORED
+    assert await body_seen(world) == b"new"
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+async def test_overlapping_write_throughs_store_nothing(
+    world: World, *, first_ends_first: bool
+) -> None:
+    """Nobody knows the order in which DynamoDB applied them: the last end leaves a tombstone."""
+    generation = await filled(world, "old")
+    tokens = [CLOCK.token(), CLOCK.token()]
+    for token in tokens:
+        await world.store.begin(world.item, token=token)
+    stored = (generation, draft("new"))
+    results = [
+        await world.store.end(world.item, token=token, outcome=WriteOutcome.STORED, stored=stored)
+        for token in (tokens if first_ends_first else reversed(tokens))
+    ]
+    assert results == [FenceResult.OVERLAPPED, FenceResult.INVALIDATED]
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_an_overlapped_aborted_write_restores_nothing(world: World) -> None:
+    """The other writer may have changed the item."""
+    await filled(world)
+    tokens = [CLOCK.token(), CLOCK.token()]
+    for token in tokens:
+        await world.store.begin(world.item, token=token)
+    for token in tokens:
+        await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_a_write_after_one_that_died_is_not_alone(world: World) -> None:
+    """A dead writer's effect is unknown, so the next one stores nothing."""
+    generation = await filled(world)
+    await world.store.begin(world.item, token=CLOCK.token())
+    world.expire(world.item.cache_key)
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    end = await world.store.end(
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+    )
+    assert end is FenceResult.INVALIDATED
+
+
+async def test_a_writer_without_its_marker_leaves_a_tombstone(world: World) -> None:
+    """After a flush nobody knows who came in between: the end drops what is there."""
+    generation = await filled(world)
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    world.flush()
+    await filled(world, "between")
+    end = await world.store.end(
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("late"))
+    )
+    assert end is FenceResult.LOST
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_a_writer_that_begins_again_keeps_its_rights(world: World) -> None:
+    """A paused process moves its marker's deadline and is still alone, its entry still hidden."""
+    await filled(world)
+    before = world.raw(world.item.cache_key)
+    token = CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    world.expire(world.item.cache_key)
+    await world.store.begin(world.item, token=token)
+    assert isinstance(pending := world.parts(), PendingBytes)
+    assert len(pending.markers) == 1
+    assert pending.markers[0].deadline_ms > world.now_ms()
+    await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
+    assert world.raw(world.item.cache_key) == before
+
+
+async def test_an_end_in_another_incarnation_stores_nothing(world: World) -> None:
+    """A marker of another primary gives no right to store."""
+    generation, token = await filled(world), CLOCK.token()
+    await world.store.begin(world.item, token=token)
+    pending = world.parts()
+    assert isinstance(pending, PendingBytes)
+    (marker,) = pending.markers
+    other = replace(pending, markers=(replace(marker, incarnation=b"formerly"),))
+    world.put(world.item.cache_key, other.pack())
+    end = await world.store.end(
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+    )
+    assert end is FenceResult.INVALIDATED
+
+
+async def test_writers_in_flight_on_one_item_are_bounded(world: World) -> None:
+    """The writer past the bound is told so; the others end as ever."""
+    first = CLOCK.token()
+    await world.store.begin(world.item, token=first)
+    pending = world.parts()
+    assert isinstance(pending, PendingBytes)
+    (marker,) = pending.markers
+    crowd = [replace(marker, token=CLOCK.token()) for _ in range(PENDING_MAX - 1)]
+    world.put(world.item.cache_key, PendingBytes((marker, *crowd)).pack())
+    with pytest.raises(StoreUnavailable) as full:
+        await world.store.begin(world.item, token=CLOCK.token())
+    assert full.value.failure is StoreFailure.FULL
+    assert await world.store.begin(world.item, token=first) is None  # again: it is there already
+    end = await world.store.end(world.item, token=first, outcome=WriteOutcome.INVALIDATED)
+    assert end is FenceResult.OVERLAPPED
+
+
+# Invalidate
+
+
+async def test_invalidate_drops_an_entry(world: World) -> None:
+    """After an invalidation the entry is gone, and a second one changes nothing."""
+    await filled(world)
+    await world.store.invalidate(world.item)
+    await world.store.invalidate(world.item)
+    assert await body_seen(world) is None
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_invalidate_takes_a_writers_right_to_store(world: World) -> None:
+    """A writer in flight stays, but neither stores nor restores."""
+    generation = await filled(world)
+    for outcome in (WriteOutcome.STORED, WriteOutcome.ABORTED):
+        token = CLOCK.token()
+        await world.store.begin(world.item, token=token)
+        await world.store.invalidate(world.item)
+        assert isinstance(world.record(), Pending)
+        stored = (generation, draft()) if outcome is WriteOutcome.STORED else None
+        end = await world.store.end(world.item, token=token, outcome=outcome, stored=stored)
+        assert end is FenceResult.INVALIDATED
+
+
+# Whole tables
+
+
+async def test_a_table_is_not_served_while_a_write_to_it_is_in_flight(world: World) -> None:
+    """A pending table shows no entry; once the write was aborted its entries count again."""
+    await filled(world)
+    token = CLOCK.token()
+    await world.store.begin_table(world.item.table_key, token=token)
+    seen = await world.store.lookup(world.item)
+    assert (seen.table_pending, seen.entry) == (True, None)
+    await world.store.end_table(world.item.table_key, token=token, outcome=WriteOutcome.ABORTED)
+    assert await body_seen(world) == b"one"
+
+
+async def test_a_table_stays_pending_until_its_last_write_ended(world: World) -> None:
+    """Each write has a marker of its own."""
+    first, second = CLOCK.token(), CLOCK.token()
+    key = world.item.table_key
+    await world.store.begin_table(key, token=first)
+    await world.store.begin_table(key, token=second)
+    await world.store.end_table(key, token=first, outcome=WriteOutcome.INVALIDATED)
+    assert (await world.store.lookup(world.item)).table_pending
+    await world.store.end_table(key, token=second, outcome=WriteOutcome.ABORTED)
+    assert not (await world.store.lookup(world.item)).table_pending
+
+
+async def test_a_table_writer_that_died_raises_the_generation(world: World) -> None:
+    """What it wrote is unknown: nothing from before counts."""
+    generation = await filled(world)
+    await world.store.begin_table(world.item.table_key, token=CLOCK.token())
+    world.expire(world.item.table_key)
+    seen = await world.store.lookup(world.item)
+    assert (seen.table_pending, seen.entry) == (False, None)
+    assert seen.generation != generation
+
+
+async def test_an_aborted_table_write_without_its_marker_raises(world: World) -> None:
+    """It was not protected all the time, so it counts as one that changed something."""
+    generation = await filled(world)
+    await world.store.end_table(
+        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.ABORTED
+    )
+    assert (await world.store.lookup(world.item)).generation != generation
+
+
+async def test_a_fill_under_an_older_generation_does_not_count(world: World) -> None:
+    """Who looked up before a table-wide write ended fills for nobody."""
+    token = CLOCK.token()
+    generation = (await world.store.lookup(world.item)).generation
+    await leased(world, token)
+    await world.store.end_table(
+        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.INVALIDATED
+    )
+    await world.store.fill(world.item, token=token, generation=generation, draft=draft("old"))
+    assert await body_seen(world) is None

@@ -1,0 +1,288 @@
+"""The executable specification of the Lua scripts: the same steps, in plain Python.
+
+`tests/model/test_scripts_against_model.py` drives both in parallel and compares each reply and each
+record they leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.core.policy import FencePolicy
+from tests.fakes.record_bytes import (
+    EntryBytes,
+    ItemBytes,
+    LeaseBytes,
+    Marker,
+    PendingBytes,
+    TableBytes,
+    TombstoneBytes,
+    unpack,
+)
+
+PENDING_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record's bytes, and when the store drops it (None: never)."""
+
+    raw: bytes
+    expires_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """What fill and a storing end bring: times in milliseconds, counted from `age_ms` ago."""
+
+    generation: bytes
+    digest: bytes
+    age_ms: int
+    soft_ms: int
+    hard_ms: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The reply of lease: its word, the record with "hit", strong with "leased", ms with "wait"."""
+
+    word: str
+    detail: bytes | int = 0
+
+
+class MemoryScripts:
+    """All steps over a dict of records.
+
+    Args:
+        now_ms: the store's clock.
+        fence: lease, marker and tombstone times.
+    """
+
+    def __init__(self, now_ms: Callable[[], int], fence: FencePolicy) -> None:
+        self.records: dict[bytes, Stored] = {}
+        self._now_ms = now_ms
+        self._lease_ms = round(fence.lease_s * 1000)
+        self._marker_ms = round(fence.marker_s * 1000)
+        self._tombstone_ms = round(fence.tombstone_s * 1000)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a record's bytes unless its time is over."""
+        stored = self.records.get(key)
+        if stored is None or (
+            stored.expires_ms is not None and stored.expires_ms <= self._now_ms()
+        ):
+            return None
+        return stored.raw
+
+    def lease(
+        self,
+        key: bytes,
+        incarnation: bytes,
+        *,
+        generation: bytes,
+        digest: bytes,
+        token: bytes,
+        force: bool,
+    ) -> Granted:
+        """Ask for permission to fill."""
+        now_ms = self._now_ms()
+
+        def counts(entry: EntryBytes | None) -> bool:
+            return (
+                entry is not None
+                and entry.usable(incarnation, now_ms)
+                and (entry.generation, entry.digest) == (generation, digest)
+            )
+
+        raw, record = self._read(key)
+        strong, kept = False, None
+        match record:
+            case None if raw is not None:
+                return Granted("pending")
+            case PendingBytes(markers=markers):
+                if any(each.deadline_ms > now_ms for each in markers):
+                    return Granted("pending")
+                strong = True  # every writer died: a replica may not know yet what they wrote
+            case TombstoneBytes(until_ms=until_ms):
+                strong = until_ms > now_ms
+            case LeaseBytes(deadline_ms=deadline_ms):
+                if record.incarnation == incarnation and deadline_ms > now_ms:
+                    return Granted("wait", deadline_ms - now_ms)
+                strong, kept = record.strong, record.kept
+            case EntryBytes(soft_ms=soft_ms):
+                if counts(record) and soft_ms > now_ms and not force:
+                    return Granted("hit", record.pack())
+                kept = record
+        lifetime_ms = self._lease_ms + (self._tombstone_ms if strong else 0)
+        if kept is not None and counts(kept):
+            lifetime_ms = max(lifetime_ms, kept.hard_ms - now_ms)
+        else:
+            kept = None
+        lease = LeaseBytes(incarnation, token, now_ms + self._lease_ms, strong, kept)
+        self._put(key, lease, lifetime_ms)
+        return Granted("leased", int(strong))
+
+    def fill(self, key: bytes, incarnation: bytes, *, token: bytes, new: NewEntry) -> bool:
+        """Store an entry under its lease."""
+        if self._leased_to(key, incarnation, token) is None:
+            return False
+        if self._put_new_entry(key, incarnation, new):
+            return True
+        del self.records[key]
+        return False
+
+    def release(self, key: bytes, incarnation: bytes, *, token: bytes) -> bool:
+        """Give a lease back unused."""
+        lease = self._leased_to(key, incarnation, token)
+        if lease is None:
+            return False
+        if lease.kept is not None and lease.kept.usable(incarnation, self._now_ms()):
+            self._put_entry(key, lease.kept)
+        elif lease.strong:
+            self._put_tombstone(key)
+        else:
+            del self.records[key]
+        return True
+
+    def begin(self, key: bytes, incarnation: bytes, *, token: bytes, gate_open: bool) -> bool:
+        """Mark a write in flight."""
+        deadline_ms = self._now_ms() + self._marker_ms
+        raw, record = self._read(key)
+        mine = Marker(token, incarnation, deadline_ms, gate_open)
+        hidden: EntryBytes | None = None
+        markers: tuple[Marker, ...] = ()
+        match record:
+            case PendingBytes() if any(each.token == token for each in record.markers):
+                again = tuple(
+                    replace(each, deadline_ms=deadline_ms) if each.token == token else each
+                    for each in record.markers
+                )
+                self._put_pending(key, PendingBytes(again, record.hidden))
+                return True
+            case PendingBytes():
+                live = [each for each in record.markers if each.deadline_ms > self._now_ms()]
+                if len(live) >= PENDING_MAX:
+                    return False
+                markers = _none_solo(tuple(live))
+                mine = replace(mine, solo=False)
+            case EntryBytes():
+                hidden = record
+            case LeaseBytes():
+                hidden = record.kept
+            case None if raw is not None:
+                mine = replace(mine, solo=False)  # perhaps a writer of another release
+        if hidden is not None and not hidden.usable(incarnation, self._now_ms()):
+            hidden = None
+        self._put_pending(key, PendingBytes((*markers, mine), hidden))
+        return True
+
+    def end(
+        self,
+        key: bytes,
+        incarnation: bytes,
+        *,
+        token: bytes,
+        outcome: str,
+        new: NewEntry | None = None,
+    ) -> str:
+        """End a write of known outcome S, I or A; return the name of a FenceResult."""
+        _, record = self._read(key)
+        markers = record.markers if isinstance(record, PendingBytes) else ()
+        hidden = record.hidden if isinstance(record, PendingBytes) else None
+        mine = next((each for each in markers if each.token == token), None)
+        others = tuple(each for each in markers if each.token != token)
+        if any(each.deadline_ms > self._now_ms() for each in others):
+            self._put_pending(key, PendingBytes(_none_solo(others)))
+            return "overlapped" if mine else "lost"
+        if mine is None:
+            self._put_tombstone(key)
+            return "lost"
+        if mine.solo and mine.incarnation == incarnation:
+            if outcome == "S" and new is not None and self._put_new_entry(key, incarnation, new):
+                return "stored"
+            if outcome == "A" and hidden and hidden.usable(incarnation, self._now_ms()):
+                self._put_entry(key, hidden)
+                return "restored"
+        self._put_tombstone(key)
+        return "invalidated"
+
+    def invalidate(self, key: bytes) -> None:
+        """Replace whatever is there by a tombstone; keep writers in flight, but none is solo."""
+        _, record = self._read(key)
+        if isinstance(record, PendingBytes):
+            self._put_pending(key, PendingBytes(_none_solo(record.markers)))
+        else:
+            self._put_tombstone(key)
+
+    def table(self, key: bytes, step: str, *, fresh: bytes, token: bytes) -> bytes | None:
+        """Learn, begin, abort or end on a table's record; None when it is full of writers."""
+        now_ms = self._now_ms()
+        raw = self.get(key)
+        known = unpack(raw) if raw is not None else None
+        if not isinstance(known, TableBytes):
+            known = None
+        if step == "learn" and raw is not None and known is None:
+            return raw
+        mine = known is not None and any(each == token for each, _ in known.markers)
+        others = [each for each in known.markers if each[0] != token] if known else []
+        live = [each for each in others if each[1] > now_ms]
+        dead = len(live) < len(others)
+        if step == "learn" and known is not None and not dead:
+            return raw
+        if step == "begin":
+            if len(live) >= PENDING_MAX:
+                return None
+            live.append((token, now_ms + self._marker_ms))
+        raised = dead or step == "end" or (step == "abort" and not mine)
+        generation = fresh if known is None or raised else known.generation
+        record = TableBytes(generation, tuple(live)).pack()
+        self.records[key] = Stored(record, None)
+        return record
+
+    def _read(self, key: bytes) -> tuple[bytes | None, ItemBytes | None]:
+        raw = self.get(key)
+        record = unpack(raw) if raw is not None else None
+        return raw, None if isinstance(record, TableBytes) else record
+
+    def _leased_to(self, key: bytes, incarnation: bytes, token: bytes) -> LeaseBytes | None:
+        _, record = self._read(key)
+        if isinstance(record, LeaseBytes) and (record.incarnation, record.token) == (
+            incarnation,
+            token,
+        ):
+            return record
+        return None
+
+    def _put(self, key: bytes, record: ItemBytes, lifetime_ms: int) -> None:
+        self.records[key] = Stored(record.pack(), self._now_ms() + max(1, lifetime_ms))
+
+    def _put_entry(self, key: bytes, entry: EntryBytes) -> None:
+        self._put(key, entry, entry.hard_ms - self._now_ms())
+
+    def _put_tombstone(self, key: bytes) -> None:
+        until_ms = self._now_ms() + self._tombstone_ms
+        self._put(key, TombstoneBytes(until_ms), self._tombstone_ms)
+
+    def _put_pending(self, key: bytes, pending: PendingBytes) -> None:
+        now_ms = self._now_ms()
+        last_ms = max([now_ms, *(each.deadline_ms for each in pending.markers)])
+        self._put(key, pending, last_ms - now_ms + self._tombstone_ms)
+
+    def _put_new_entry(self, key: bytes, incarnation: bytes, new: NewEntry) -> bool:
+        """Store an entry whose age counts from its fetch; False when its time is over."""
+        filled_ms = self._now_ms() - new.age_ms
+        soft_ms, hard_ms = filled_ms + new.soft_ms, filled_ms + new.hard_ms
+        if hard_ms <= self._now_ms():
+            return False
+        entry = EntryBytes(
+            incarnation, new.generation, new.digest, filled_ms, soft_ms, hard_ms, new.payload
+        )
+        self._put_entry(key, entry)
+        return True
+
+
+def _none_solo(markers: tuple[Marker, ...]) -> tuple[Marker, ...]:
+    return tuple(replace(each, solo=False) for each in markers)

@@ -1,0 +1,181 @@
+"""What the cache costs and saves: one upstream read for a stampede, one round trip for a hit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import aiohttp
+import pytest
+
+from proxy.embedded.valkey import RunningStore, start_valkey
+from tests.fakes.fake_upstream import FakeUpstream
+from tests.fakes.fake_upstream_script import THROTTLED
+from tests.support.dynamo_wire import Call, connected, spelled
+from tests.support.proxy_process import RunningProxy, running_proxy
+
+pytestmark = pytest.mark.store
+
+READERS = 1000
+TABLE = "orders"
+KEY = {"pk": {"S": "hot"}}
+ITEM = {**KEY, "v": {"S": "x" * 2000}}
+READ = Call("GetItem", {"TableName": TABLE, "Key": KEY})
+PATIENT = {
+    # Longer than any pause of a busy machine: what is counted must not depend on time.
+    "fence.lease_s": 60,
+    "fence.lease_wait_s": 60,
+    "upstream.read_timeout_s": 60,
+    # No heartbeat between two looks at the store's counters.
+    "store.heartbeat_s": 60,
+    "store.heartbeat_age_s_max": 300,
+}
+
+
+@pytest.fixture(scope="module")
+def own_store() -> Iterator[RunningStore]:
+    """Run a store that nobody else talks to, so that its counters are ours."""
+    with closing(start_valkey()) as store:
+        yield store
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """Run the fake DynamoDB with the hot item."""
+    async with FakeUpstream() as fake:
+        fake.tables.add(TABLE, pk="S")
+        fake.tables.call("PutItem", {"TableName": TABLE, "Item": ITEM})
+        yield fake
+
+
+@pytest.fixture
+async def two_proxies(
+    upstream: FakeUpstream, own_store: RunningStore
+) -> AsyncIterator[list[RunningProxy]]:
+    """Run two proxy processes that share one store and namespace."""
+    given = PATIENT | {"store.namespace": f"test-{uuid.uuid4().hex[:8]}"}
+    with (
+        running_proxy(upstream=upstream.endpoint, store=own_store.url, settings=given) as one,
+        running_proxy(upstream=upstream.endpoint, store=own_store.url, settings=given) as other,
+    ):
+        yield [one, other]
+
+
+async def read(
+    session: aiohttp.ClientSession, proxy: RunningProxy, *, status: int = 200
+) -> tuple[str, object]:
+    """Read the hot item; return what the cache says, without its numbers, and the answer."""
+    headers = READ.fields(proxy.endpoint.removeprefix("http://"))
+    async with session.post(proxy.endpoint, data=READ.raw_body, headers=headers) as reply:
+        assert reply.status == status
+        says = reply.headers["Cache-Status"].partition("; ttl")[0]
+        return says, json.loads(await reply.read())
+
+
+async def arrived(proxy: RunningProxy, total: int) -> None:
+    """Wait until a proxy has that many requests in flight."""
+    await asyncio.to_thread(
+        proxy.child.wait_until, lambda: proxy.metric("dynaside_in_flight_requests") >= total
+    )
+
+
+async def test_thousand_misses_over_two_proxies_read_upstream_once(
+    upstream: FakeUpstream, two_proxies: list[RunningProxy]
+) -> None:
+    """All readers of an item that nobody has cached wait for one read, and get its answer."""
+    gate = upstream.hold("GetItem")
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
+        readers = [
+            asyncio.create_task(read(session, two_proxies[number % 2])) for number in range(READERS)
+        ]
+        await gate.reached()
+        for proxy in two_proxies:
+            await arrived(proxy, READERS // 2)
+        upstream.release()
+        answers = await asyncio.gather(*readers)
+    assert upstream.count("GetItem") == 1
+    assert all(answer == {"Item": ITEM} for _, answer in answers)
+    says = Counter(what for what, _ in answers)
+    assert says["dynaside; fwd=miss; stored"] == 1
+    assert says.total() == READERS
+
+
+async def test_thousand_reads_of_a_cached_item_never_ask_upstream(
+    upstream: FakeUpstream, two_proxies: list[RunningProxy]
+) -> None:
+    """After one miss through one proxy, every read through either of them is a hit."""
+    connector = aiohttp.TCPConnector(limit=64)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
+        await read(session, two_proxies[0])
+        answers = await asyncio.gather(
+            *(read(session, two_proxies[number % 2]) for number in range(READERS))
+        )
+    assert upstream.count("GetItem") == 1
+    assert {says for says, _ in answers} == {"dynaside; hit"}
+
+
+async def test_refused_read_is_repeated_once_for_all(
+    upstream: FakeUpstream, two_proxies: list[RunningProxy]
+) -> None:
+    """When DynamoDB refuses a read for load, its hundred readers do not all ask once more.
+
+    Those that came after it was sent may not take its refusal for theirs: they share another.
+    """
+    gate = upstream.hold("GetItem")
+    upstream.fail("GetItem", THROTTLED, times=READERS)
+    proxy = two_proxies[0]
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
+        readers = [asyncio.create_task(read(session, proxy, status=400)) for _ in range(100)]
+        await gate.reached()
+        await arrived(proxy, len(readers))
+        upstream.release()
+        await asyncio.gather(*readers)
+    assert upstream.count("GetItem") <= 2
+
+
+class Counters:
+    """A store's own counters, read on one connection that costs the same each time."""
+
+    def __init__(self, store: RunningStore) -> None:
+        self._store = store
+
+    def read(self) -> dict[str, int]:
+        """Return reads from sockets and commands so far."""
+        lines = self._store.ask("INFO", "stats").decode().splitlines()
+        found = dict(line.split(":", 1) for line in lines if ":" in line)
+        names = ("total_reads_processed", "total_commands_processed")
+        return {name: int(found[name]) for name in names}
+
+    def spent(self, before: dict[str, int]) -> dict[str, int]:
+        """Return what was counted since `before`, this look included."""
+        return {name: number - before[name] for name, number in self.read().items()}
+
+
+async def test_hit_costs_one_store_round_trip_and_no_upstream_call(
+    upstream: FakeUpstream, two_proxies: list[RunningProxy], own_store: RunningStore
+) -> None:
+    """Each hit is one read from the store's socket, with the entry's and the table's GET in it."""
+    hits = 50
+    counters = Counters(own_store)
+
+    def send(times: int) -> None:
+        with connected(two_proxies[0].endpoint) as connection:
+            for _ in range(times):
+                connection.send(spelled(READ, connection.host))
+                assert connection.receive().status == 200
+
+    await asyncio.to_thread(send, 2)  # a miss, and a first hit
+    asked = upstream.count("GetItem")
+    look = counters.spent(counters.read())
+    before = counters.read()
+    await asyncio.to_thread(send, hits)
+    spent = counters.spent(before)
+    assert upstream.count("GetItem") == asked == 1
+    assert spent["total_commands_processed"] - look["total_commands_processed"] == 2 * hits
+    assert spent["total_reads_processed"] - look["total_reads_processed"] == hits

@@ -1,0 +1,178 @@
+"""What the scripts must not lose: each rule, its text, and the text without the rule."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A script that has lost one rule."""
+
+    step: str
+    claim: str
+    rule: str
+    without: str
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.claim}"
+
+
+MUTANTS: Final = [
+    Mutant(
+        "lease",
+        "a write in flight forbids it",
+        "if m.deadline > now then return",
+        "if false then return",
+    ),
+    Mutant("lease", "strong after writers that died", "  strong = '1' --", "  strong = '0' --"),
+    Mutant("lease", "strong after a tombstone", "> now and '1' or '0'", "> now and '0' or '0'"),
+    Mutant(
+        "lease",
+        "another's lease is waited for",
+        "holder == incarnation and deadline > now",
+        "false",
+    ),
+    Mutant(
+        "lease",
+        "a lease of another incarnation is void",
+        "holder == incarnation and deadline > now",
+        "deadline > now",
+    ),
+    Mutant("lease", "strong is inherited", "strong, kept = was_strong, older", "kept = older"),
+    Mutant(
+        "lease",
+        "the kept entry is inherited",
+        "strong, kept = was_strong, older",
+        "strong = was_strong",
+    ),
+    Mutant("lease", "a fresh entry is a hit", "and not force then", "and false then"),
+    Mutant("lease", "force takes it over a fresh entry", "and not force then", "then"),
+    Mutant("lease", "an entry in grace is no hit", "read_u64(record, 43) > now", "true"),
+    Mutant("lease", "an entry is kept", "  kept = record", "  kept = ''"),
+    Mutant(
+        "lease",
+        "a kept entry is of this generation",
+        "string.sub(entry, 11, 18) == generation",
+        "true",
+    ),
+    Mutant("lease", "a kept entry is of this item", "string.sub(entry, 19, 34) == digest", "true"),
+    Mutant(
+        "lease", "the record outlives a strong lease", "lease_ms + tombstone_ms or", "lease_ms or"
+    ),
+    Mutant(
+        "lease",
+        "the record lives as long as the kept entry",
+        "math.max(lifetime_ms, hard_of(kept) - now)",
+        "lifetime_ms",
+    ),
+    Mutant(
+        "lease",
+        "another release's record is a write in flight",
+        "if state == '?' then",
+        "if false then",
+    ),
+    Mutant("fill", "only over a lease", "if state_of(record) ~= 'L' then return 0 end", ""),
+    Mutant("fill", "only over my own lease", " or token ~= ARGV[2]", ""),
+    Mutant("fill", "only over a lease of this incarnation", "holder ~= ARGV[1] or ", ""),
+    Mutant("fill", "age counts", "now - tonumber(ARGV[5])", "now"),
+    Mutant("fill", "nothing past its time", "if filled + hard_ms <= now then return false end", ""),
+    Mutant("release", "only my own lease", " or token ~= ARGV[2]", ""),
+    Mutant(
+        "release", "the kept entry comes back", "if usable(kept, ARGV[1]) then", "if false then"
+    ),
+    Mutant("release", "strong stays strong", "elseif strong == '1' then", "elseif false then"),
+    Mutant("begin", "others lose solo", "    m.solo = false\n", ""),
+    Mutant(
+        "begin",
+        "I am not solo among others",
+        "  markers, solo, hidden = live, false, ''",
+        "  markers, hidden = live, ''",
+    ),
+    Mutant(
+        "begin",
+        "what was hidden is dropped among others",
+        "  markers, solo, hidden = live, false, ''",
+        "  markers, solo = live, false",
+    ),
+    Mutant("begin", "not solo while the gate is closed", "ARGV[4] == '1'", "true"),
+    Mutant("begin", "an entry is hidden", "  hidden = record", "  hidden = ''"),
+    Mutant("begin", "a kept entry is hidden", "  hidden = kept", "  hidden = ''"),
+    Mutant(
+        "begin",
+        "only a usable entry is hidden",
+        "if not usable(hidden, incarnation) then",
+        "if false then",
+    ),
+    Mutant(
+        "begin",
+        "not solo over another release's record",
+        "  solo = false -- perhaps",
+        "  -- perhaps",
+    ),
+    Mutant("begin", "again moves the deadline", "      m.deadline = deadline", "      -- nothing"),
+    Mutant("begin", "has a bound", "if #live >= PENDING_MAX then return 0 end", ""),
+    Mutant("begin", "writers that died make room", "if m.deadline > now then", "if true then"),
+    Mutant("begin", "a dead marker is still seen", "last - now + tombstone_ms", "last - now"),
+    Mutant("end", "others in flight stay", "if live then", "if false then"),
+    Mutant(
+        "end",
+        "others in flight lose solo",
+        "  for _, m in ipairs(others) do m.solo = false end",
+        "",
+    ),
+    Mutant("end", "a lost marker leaves a tombstone", "if not mine then", "if false then"),
+    Mutant("end", "only solo stores", "if mine.solo and", "if"),
+    Mutant(
+        "end", "only the incarnation it began in stores", " and mine.incarnation == incarnation", ""
+    ),
+    Mutant("end", "an aborted write restores", "outcome == 'A' and usable", "false and usable"),
+    Mutant("end", "only a usable entry is restored", "usable(hidden, incarnation)", "#hidden > 0"),
+    Mutant("end", "only an aborted write restores", "outcome == 'A' and ", ""),
+    Mutant(
+        "end",
+        "leaves a tombstone",
+        "put_tombstone(KEYS[1], tombstone_ms)\nreturn 'invalidated'",
+        "redis.call('DEL', KEYS[1])\nreturn 'invalidated'",
+    ),
+    Mutant(
+        "invalidate", "writers in flight stay", "if state_of(record) == 'P' then", "if false then"
+    ),
+    Mutant("invalidate", "writers in flight lose solo", "m.solo = false", ""),
+    Mutant(
+        "invalidate",
+        "what was hidden is dropped",
+        "markers, '', tonumber",
+        "markers, select(2, read_pending(record)), tonumber",
+    ),
+    Mutant(
+        "invalidate",
+        "leaves a tombstone",
+        "put_tombstone(KEYS[1], tonumber(ARGV[1]))",
+        "redis.call('DEL', KEYS[1])",
+    ),
+    Mutant(
+        "table",
+        "learning clears writers that died",
+        " and record and not dead then",
+        " and record then",
+    ),
+    Mutant("table", "a dead writer raises", "if dead or step == 'end'", "if step == 'end'"),
+    Mutant("table", "an end raises", "if dead or step == 'end'", "if dead"),
+    Mutant("table", "an abort without marker raises", " or (step == 'abort' and not mine)", ""),
+    Mutant(
+        "table", "an abort with marker does not", "step == 'abort' and not mine", "step == 'abort'"
+    ),
+    Mutant(
+        "table",
+        "a writer puts a marker",
+        "markers[#markers + 1] = token .. u64(now + tonumber(ARGV[4]))",
+        "",
+    ),
+    Mutant(
+        "table",
+        "other writers stay",
+        "elseif read_u64(record, at + 16) > now then",
+        "elseif false then",
+    ),
+    Mutant("table", "has a bound", "if #markers >= PENDING_MAX then return 0 end", ""),
+]

@@ -1,0 +1,142 @@
+"""One step of the protocol as a value, performed by the executable specification.
+
+Scripts are pure functions of a record, their arguments and the store's clock. With a clock that
+stands still, a step is a value: (record before, call) → (reply, record after). The model explores
+with these values; what it has used is then compared with the real scripts, call by call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from proxy.core.policy import FencePolicy
+from tests.fakes.memory_scripts import MemoryScripts, NewEntry, Stored
+
+UNIT_MS: Final = 10_000_000
+"""Times of records are compared in this unit, so exploring and comparing may take that long."""
+
+LEASE_MS: Final = 3 * UNIT_MS
+MARKER_MS: Final = 7 * UNIT_MS
+TOMBSTONE_MS: Final = 5 * UNIT_MS
+SOFT_MS: Final = 11 * UNIT_MS
+HARD_MS: Final = 19 * UNIT_MS
+
+FENCE: Final = FencePolicy(
+    lease_s=LEASE_MS / 1000, marker_s=MARKER_MS / 1000, tombstone_s=TOMBSTONE_MS / 1000
+)
+DIGEST: Final = b"the item's digest"[:16]
+PAYLOAD_HEAD: Final = bytes(9)
+
+
+class Call(NamedTuple):
+    """A script's name and its ARGV."""
+
+    step: str
+    arguments: tuple[Any, ...]
+
+
+class Done(NamedTuple):
+    """A script's reply without the clock in it, and the record it left."""
+
+    reply: Any
+    after: Stored | None
+
+
+def lease(incarnation: bytes, generation: bytes, token: bytes, *, force: bool) -> Call:
+    """Ask for permission to fill."""
+    arguments = (incarnation, generation, DIGEST, token, LEASE_MS, TOMBSTONE_MS, int(force))
+    return Call("lease", arguments)
+
+
+def fill(incarnation: bytes, generation: bytes, token: bytes, value: int) -> Call:
+    """Store `value` under a lease."""
+    return Call("fill", (incarnation, token, *draft(generation, value)))
+
+
+def release(incarnation: bytes, token: bytes) -> Call:
+    """Give a lease back."""
+    return Call("release", (incarnation, token, TOMBSTONE_MS))
+
+
+def begin(incarnation: bytes, token: bytes, *, gate_open: bool = True) -> Call:
+    """Mark a write in flight."""
+    return Call("begin", (incarnation, token, MARKER_MS, int(gate_open), TOMBSTONE_MS))
+
+
+def end(incarnation: bytes, token: bytes, outcome: str, *stored: Any) -> Call:
+    """End a write; `stored` as `draft` returns it for outcome S."""
+    return Call("end", (incarnation, token, outcome, TOMBSTONE_MS, *stored))
+
+
+def invalidate() -> Call:
+    """Replace whatever is there by a tombstone."""
+    return Call("invalidate", (TOMBSTONE_MS,))
+
+
+def table(step: str, fresh: bytes, token: bytes) -> Call:
+    """Take a step on the table's record."""
+    return Call("table", (step, fresh, token, MARKER_MS))
+
+
+def draft(
+    generation: bytes, value: int, *, age_ms: int = 0, hard_ms: int = HARD_MS
+) -> tuple[Any, ...]:
+    """Return what fill and end take for a new entry that says `value`."""
+    return (generation, DIGEST, age_ms, SOFT_MS, hard_ms, PAYLOAD_HEAD + str(value).encode())
+
+
+class Specification:
+    """Performs calls on records in memory and remembers all it was asked.
+
+    Args:
+        now_ms: where the store's clock stands still.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.performed: dict[tuple[Stored | None, Call], Done] = {}
+        self._scripts = MemoryScripts(lambda: now_ms, FENCE)
+
+    def perform(self, before: Stored | None, call: Call) -> Done:
+        """Return what a call does to a record."""
+        if (done := self.performed.get((before, call))) is None:
+            self._scripts.records = {} if before is None else {b"": before}
+            reply = self._run(call)
+            done = Done(reply, self._scripts.records.get(b""))
+            self.performed[before, call] = done
+        return done
+
+    def _run(self, call: Call) -> Any:
+        scripts, arguments = self._scripts, call.arguments
+        match call.step:
+            case "lease":
+                incarnation, generation, digest, token, _, _, force = arguments
+                granted = scripts.lease(
+                    b"",
+                    incarnation,
+                    generation=generation,
+                    digest=digest,
+                    token=token,
+                    force=bool(force),
+                )
+                return (granted.word, granted.detail)
+            case "fill":
+                incarnation, token, *new = arguments
+                return int(scripts.fill(b"", incarnation, token=token, new=NewEntry(*new)))
+            case "release":
+                return int(scripts.release(b"", arguments[0], token=arguments[1]))
+            case "begin":
+                incarnation, token, _, gate, _ = arguments
+                return int(scripts.begin(b"", incarnation, token=token, gate_open=bool(gate)))
+            case "end":
+                incarnation, token, outcome, _, *new = arguments
+                stored = NewEntry(*new) if new else None
+                return scripts.end(b"", incarnation, token=token, outcome=outcome, new=stored)
+            case "invalidate":
+                scripts.invalidate(b"")
+                return 1
+            case "table":
+                step, fresh, token, _ = arguments
+                return scripts.table(b"", step, fresh=fresh, token=token) or 0
+            case unknown:
+                raise ValueError(unknown)

@@ -1,0 +1,228 @@
+"""Proxies without sockets: the real flows over one memory store and one scripted upstream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from proxy.core.cache_key import KeySpace
+from proxy.core.fence import ItemIdentity
+from proxy.core.plan import KeySchema, Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
+from proxy.core.values import TableName
+from proxy.flow.coalescer import Coalescer
+from proxy.flow.debts import Debts
+from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
+from proxy.flow.events import Event
+from proxy.flow.exchange import Exchange, Timeouts
+from proxy.flow.filler import Filler, Landing
+from proxy.flow.read_path import ReadPath, ReadPorts
+from proxy.flow.schemas import SchemaBook
+from proxy.flow.tasks import TaskOwner
+from proxy.flow.write_path import WritePath, WritePorts
+from tests.fakes.fake_upstream_tables import Json
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.scripted_upstream import ScriptedUpstream
+from tests.fakes.virtual_clock import VirtualClock
+
+E = TypeVar("E")
+
+TABLE = TableName("orders")
+READ_TIMEOUT_S = 5.0
+
+
+def client_request(operation: str, body: Json | bytes, **headers: str) -> ClientRequest:
+    """Return a signed request of a client; keywords are more header fields, `_` for `-`."""
+    fields = (
+        ("X-Amz-Target", DATA_TARGET_PREFIX + operation),
+        ("Content-Type", "application/x-amz-json-1.0"),
+        ("Authorization", "AWS4-HMAC-SHA256 Credential=client"),
+        *((name.replace("_", "-"), text) for name, text in headers.items()),
+    )
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ClientRequest("POST", "/", fields, raw)
+
+
+def key_of(pk: str) -> Json:
+    """Return a primary key of the one table."""
+    return {"pk": {"S": pk}}
+
+
+def item_of(answer: Answer) -> Json | None:
+    """Return the item that a read's answer shows."""
+    assert answer.status == 200, answer.body
+    shown: Json | None = json.loads(answer.body).get("Item")
+    return shown
+
+
+def value_of(answer: Answer) -> str | None:
+    """Return attribute `v` of the item that a read's answer shows, or None for no item."""
+    item = item_of(answer)
+    return None if item is None else item["v"]["S"]
+
+
+class World:
+    """One table `orders` with partition key `pk`, one store, as many proxies as a test wants.
+
+    `policy` is every proxy's policy of every table: replace it to change it.
+    """
+
+    def __init__(self, fence: FencePolicy) -> None:
+        self.clock = VirtualClock()
+        self.fence = fence
+        self.policy = TablePolicy(jitter=0.0)
+        self.keys = KeySpace("test", "us-east-1")
+        self.upstream = ScriptedUpstream(self.clock)
+        self.upstream.tables.add(TABLE, pk="S")
+        self.store = MemoryStore(self.clock, fence)
+
+    def link(self) -> MemoryStore:
+        """Return the same store as another client of it, with faults of its own."""
+        link = MemoryStore(self.clock, self.fence)
+        link.scripts, link.incarnation = self.store.scripts, self.store.incarnation
+        link._made = self.store._made
+        return link
+
+    def identity(self, pk: str, table: TableName = TABLE) -> ItemIdentity:
+        """Name an item's record."""
+        return self.keys.item(table, key_of(pk))
+
+    def put_elsewhere(self, pk: str, v: str) -> None:
+        """Write an item behind every proxy's back."""
+        item = {**key_of(pk), "v": {"S": v}}
+        self.upstream.tables.call("PutItem", {"TableName": TABLE, "Item": item})
+
+    def newest(self, pk: str) -> str | None:
+        """Return what DynamoDB holds as attribute `v`."""
+        item = self.upstream.tables.newest(TABLE, key_of(pk))
+        return None if item is None else item["v"]["S"]
+
+    def plan(self, request: ClientRequest) -> Plan:
+        """Plan a request under the world's policy."""
+        return make_plan(request, self.keys, lambda _table: self.policy)
+
+    def read_plan(self, pk: str, **members: Any) -> ReadPlan:
+        """Plan a GetItem."""
+        body = {"TableName": TABLE, "Key": key_of(pk), **members}
+        plan = self.plan(client_request("GetItem", body))
+        assert isinstance(plan, ReadPlan), plan
+        return plan
+
+    def proxy(
+        self,
+        *,
+        flights_max: int = 10_000,
+        debts_max: int = 100,
+        configured: Mapping[TableName, KeySchema] | None = None,
+    ) -> Proxy:
+        """Start one more proxy."""
+        return Proxy(self, flights_max=flights_max, debts_max=debts_max, configured=configured)
+
+
+class Proxy:
+    """The flows of one process; `store` is its own link, `events` what they told."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        flights_max: int,
+        debts_max: int,
+        configured: Mapping[TableName, KeySchema] | None,
+    ) -> None:
+        self.world = world
+        self.events: list[Event] = []
+        emit, clock = self.events.append, world.clock
+        self.store = world.link()
+        self.tasks = TaskOwner(emit)
+        timeouts = Timeouts(READ_TIMEOUT_S, world.fence.write_timeout_s)
+        self.exchange = Exchange(world.upstream, clock=clock, emit=emit, timeouts=timeouts)
+        self.coalescer: Coalescer[Landing] = Coalescer(self.tasks, flights_max=flights_max)
+        self.filler = Filler(self.store, self.exchange, clock=clock, emit=emit, fence=world.fence)
+        self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
+        self.schemas = SchemaBook(
+            self.exchange, configured=configured or {}, tasks=self.tasks, clock=clock
+        )
+        self.reads = ReadPath(
+            ReadPorts(
+                store=self.store,
+                exchange=self.exchange,
+                filler=self.filler,
+                coalescer=self.coalescer,
+                debts=self.debts,
+                tasks=self.tasks,
+                emit=emit,
+            )
+        )
+        self.writes = WritePath(
+            WritePorts(
+                store=self.store,
+                exchange=self.exchange,
+                coalescer=self.coalescer,
+                debts=self.debts,
+                schemas=self.schemas,
+                tasks=self.tasks,
+                keys=world.keys,
+                clock=clock,
+                emit=emit,
+                fence=world.fence,
+            )
+        )
+        self.dispatcher = Dispatcher(
+            DispatcherPorts(
+                reads=self.reads,
+                writes=self.writes,
+                exchange=self.exchange,
+                keys=world.keys,
+                clock=clock,
+                emit=emit,
+                policy_of=lambda _table: world.policy,
+                body_bytes_max=1024,
+            )
+        )
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def call(self, operation: str, body: Json) -> Answer:
+        """Perform one request on the path that its plan names."""
+        request = client_request(operation, body)
+        plan = self.world.plan(request)
+        if isinstance(plan, ReadPlan):
+            return await self.reads.answer(plan, request)
+        assert isinstance(plan, WritePlan | TablesWritePlan), plan
+        return await self.writes.answer(plan, request)
+
+    async def get(self, pk: str, **members: Any) -> Answer:
+        """Read an item."""
+        return await self.call("GetItem", {"TableName": TABLE, "Key": key_of(pk), **members})
+
+    async def put(self, pk: str, v: str, **members: Any) -> Answer:
+        """Write a whole item."""
+        item = {**key_of(pk), "v": {"S": v}}
+        return await self.call("PutItem", {"TableName": TABLE, "Item": item, **members})
+
+    async def update(self, pk: str, v: str, **members: Any) -> Answer:
+        """Set attribute `v` of an item."""
+        body = {
+            "TableName": TABLE,
+            "Key": key_of(pk),
+            "UpdateExpression": "SET v = :v",
+            "ExpressionAttributeValues": {":v": {"S": v}},
+            **members,
+        }
+        return await self.call("UpdateItem", body)
+
+    async def delete(self, pk: str) -> Answer:
+        """Delete an item."""
+        return await self.call("DeleteItem", {"TableName": TABLE, "Key": key_of(pk)})
+
+    async def batch_put(self, pk: str, v: str) -> Answer:
+        """Write one item by BatchWriteItem."""
+        item = {**key_of(pk), "v": {"S": v}}
+        return await self.call(
+            "BatchWriteItem", {"RequestItems": {TABLE: [{"PutRequest": {"Item": item}}]}}
+        )

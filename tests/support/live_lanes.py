@@ -1,0 +1,77 @@
+"""Runs `RedisLanes` in a test and waits for what they tell, never for time to pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from proxy.core.cache_key import KeySpace
+from proxy.core.policy import FencePolicy
+from proxy.core.values import Incarnation
+from proxy.edge.clock import SystemClock
+from proxy.edge.redis_lane import LaneLimits
+from proxy.edge.redis_lanes import RedisLanes, StoreOptions
+from proxy.edge.redis_store import RedisStore
+from proxy.flow.events import Event
+from proxy.flow.ports import Clock
+
+WAIT_S: Final = 30.0
+"""After this long a test that waits for a state fails."""
+
+KEYS: Final = KeySpace("test", "eu-west-1")
+LIMITS: Final = LaneLimits(timeout_s=5.0, connect_timeout_s=5.0, queue_max=10_000)
+
+
+@dataclass(slots=True)
+class LiveLanes:
+    """Lanes at work, what they told, and a store on top."""
+
+    clock: Clock
+    events: list[Event] = field(default_factory=list)
+    lanes: RedisLanes = field(init=False)
+    told: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def store(self, fence: FencePolicy) -> RedisStore:
+        """Return a store over these lanes."""
+        return RedisStore(self.lanes, fence=fence, clock=self.clock)
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The store's incarnation as some lane knows it."""
+        return self.lanes.pick_any()[1].incarnation
+
+    def heard(self, event: Event) -> None:
+        """Take an event."""
+        self.events.append(event)
+        asyncio.get_running_loop().create_task(self._wake())
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return once `holds()`, asked again after each event."""
+        async with asyncio.timeout(WAIT_S), self.told:
+            await self.told.wait_for(holds)
+
+    async def _wake(self) -> None:
+        async with self.told:
+            self.told.notify_all()
+
+
+@asynccontextmanager
+async def live_lanes(options: StoreOptions, clock: Clock | None = None) -> AsyncIterator[LiveLanes]:
+    """Keep lanes connected while the block runs."""
+    live = LiveLanes(clock or SystemClock())
+    live.lanes = RedisLanes(options, keys=KEYS, clock=live.clock, emit=live.heard)
+    serving = asyncio.create_task(live.lanes.serve())
+    try:
+        yield live
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+
+def options(url: str, **changes: object) -> StoreOptions:
+    """Return options without a quarantine, so that a store serves as soon as it is connected."""
+    return replace(StoreOptions(url, LIMITS, quarantine_s=0.0), **changes)  # type: ignore[arg-type]

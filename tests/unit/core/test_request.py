@@ -1,0 +1,96 @@
+"""Claims about requests and answers as plain values."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.request import Answer, ClientRequest, find_header
+from proxy.core.values import BypassReason, Outcome, TableName
+
+
+def request(target: str | None, name: str = "X-Amz-Target") -> ClientRequest:
+    """Return a request with this X-Amz-Target."""
+    headers = (("Host", "a"),) if target is None else (("Host", "a"), (name, target))
+    return ClientRequest("POST", "/", headers, b"{}")
+
+
+def test_header_fields_are_found_in_any_spelling_of_the_name() -> None:
+    """Names compare without case, and the first of several counts."""
+    headers = (("X-A", "1"), ("x-b", "2"), ("X-B", "3"))
+    assert find_header(headers, "x-a") == "1"
+    assert find_header(headers, "x-b") == "2"
+    assert find_header(headers, "x-c") is None
+    assert ClientRequest("GET", "/", headers, b"").header("x-b") == "2"
+
+
+@pytest.mark.parametrize(
+    ("target", "operation", "streams"),
+    [
+        ("DynamoDB_20120810.GetItem", "GetItem", False),
+        ("DynamoDB_20120810.", "", False),
+        ("DynamoDB_20120810GetItem", "", False),
+        ("dynamodb_20120810.GetItem", "", False),
+        ("DynamoDB_20111205.GetItem", "GetItem", False),
+        ("DynamoDB_20121111.GetItem", "", False),
+        ("DynamoDBStreams_20120810.GetRecords", "GetRecords", True),
+        ("DynamoDBStreams_20990101.GetRecords", "", True),
+        ("Kinesis_20131202.PutRecord", "", False),
+        ("", "", False),
+        (None, "", False),
+    ],
+)
+def test_the_target_names_service_and_operation(
+    target: str | None, operation: str, *, streams: bool
+) -> None:
+    """Only the prefixes of API versions that exist count; DynamoDB Streams is told apart."""
+    assert request(target).operation == operation
+    assert request(target).streams is streams
+
+
+@pytest.mark.parametrize(
+    ("target", "legacy"),
+    [
+        ("DynamoDB_20111205.PutItem", True),
+        ("DynamoDB_20120810.PutItem", False),
+        ("DynamoDBStreams_20120810.GetRecords", False),
+        (None, False),
+    ],
+)
+def test_the_api_before_2012_is_told_apart(target: str | None, *, legacy: bool) -> None:
+    """Its keys have other shapes, so its writes need wider fences."""
+    assert request(target).legacy is legacy
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "plain"),
+    [
+        ("POST", "/", True),
+        ("PUT", "/", False),
+        ("POST", "/?a", False),
+        ("POST", "", False),
+        ("post", "/", False),
+    ],
+)
+def test_only_the_request_line_of_sdks_is_plain(method: str, path: str, *, plain: bool) -> None:
+    """Whether DynamoDB answers any other is for DynamoDB to say."""
+    assert ClientRequest(method, path, (), b"").plain is plain
+
+
+def test_the_target_is_found_in_any_case() -> None:
+    """HTTP/2 gateways send field names in lower case."""
+    assert request("DynamoDB_20120810.PutItem", "x-amz-target").operation == "PutItem"
+
+
+def test_an_explained_answer_keeps_its_bytes() -> None:
+    """A bypass has its reason and table; status, headers, body and the rest stay."""
+    answer = Answer(200, (("A", "b"),), b"{}", Outcome.MISS, crc32=7, stored=True)
+    assert answer.explained(BypassReason.DEBT, TableName("orders")) == Answer(
+        200,
+        (("A", "b"),),
+        b"{}",
+        Outcome.BYPASS,
+        reason=BypassReason.DEBT,
+        table=TableName("orders"),
+        crc32=7,
+        stored=True,
+    )

@@ -1,0 +1,304 @@
+"""Claims of proxy.edge.http_server, over real sockets, with a handler of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from proxy.core.errors import RequestRejected
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.values import Outcome
+from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions, _place
+from proxy.edge.listeners import DataListener
+from proxy.flow.events import Event, InvariantViolated
+from tests.support.serving import Wire, post, until
+
+Handler = Callable[[ClientRequest], Awaitable[Answer]]
+
+
+async def echo(request: ClientRequest) -> Answer:
+    """Answer with the request's body."""
+    return Answer(200, (), request.body, Outcome.HIT, crc32=1)
+
+
+class Server:
+    """A data server with small limits, and the events it emitted."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        self.port = 0
+        self.events: list[Event] = []
+        limits = {
+            "body_bytes_max": 1000,
+            "header_bytes_max": 8190,
+            "keepalive_s": 10.0,
+            "connections_max": 3,
+        }
+        limits |= {name: options.pop(name) for name in limits if name in options}
+        shown = {"cache_status": True, "server_name": "S", **options}
+        self.data_server = DataServer(
+            handler,
+            is_loop=lambda headers: ("X-Hop", "me") in headers,
+            options=HttpOptions(HttpLimits(**limits), **shown),  # type: ignore[arg-type]
+            emit=self.events.append,
+        )
+
+    def wire(self) -> Wire:
+        """Return a connection, not yet open."""
+        return Wire("127.0.0.1", self.port)
+
+
+@asynccontextmanager
+async def server(handler: Handler = echo, **options: Any) -> AsyncIterator[Server]:
+    """Serve on a free port."""
+    running = Server(handler, **options)
+    listener = DataListener(running.data_server, port_shared=False)
+    await listener.start("127.0.0.1", 0)
+    running.port = int(listener.url.rpartition(":")[2])
+    try:
+        yield running
+    finally:
+        await listener.close()
+
+
+async def test_request_reaches_the_handler_as_it_came() -> None:
+    """Method, target, fields in their spelling and order, and the body's bytes."""
+    seen: list[ClientRequest] = []
+
+    async def keep(request: ClientRequest) -> Answer:
+        seen.append(request)
+        return await echo(request)
+
+    async with server(keep) as running, running.wire() as wire:
+        await wire.send(b"PUT /a%20b?c HTTP/1.1\r\nHost: h\r\nX-mIxEd: \xff1\r\n\r\n")
+        assert (await wire.reply()).status == 200
+    odd = b"\xff1".decode("utf-8", "surrogateescape")
+    assert seen == [ClientRequest("PUT", "/a%20b?c", (("Host", "h"), ("X-mIxEd", odd)), b"")]
+
+
+async def test_upstreams_own_fields_are_kept() -> None:
+    """An answer that came from upstream keeps its fields; only what is missing is added."""
+    fields = (("Server", "AWS"), ("x-amzn-RequestId", "R"), ("Content-Type", "text/x"))
+
+    async def upstream(_: ClientRequest) -> Answer:
+        return Answer(201, fields, b"{}", Outcome.MISS)
+
+    async with server(upstream) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}"))
+        reply = await wire.reply()
+    assert reply.status == 201
+    assert [reply.fields[name.lower()] for name, _ in fields] == [text for _, text in fields]
+    assert "x-amz-crc32" not in reply.fields
+
+
+async def test_own_answers_get_their_fields() -> None:
+    """An answer of the proxy's own gets server, request id, checksum and Cache-Status."""
+    async with server() as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}"))
+        fields = (await wire.reply()).fields
+    assert (fields["server"], fields["x-amz-crc32"]) == ("S", "1")
+    assert len(fields["x-amzn-requestid"]) == 52
+    assert fields["cache-status"].startswith("dynaside; hit")
+
+
+async def test_cache_status_is_optional() -> None:
+    """Switched off, the field is not there."""
+    async with server(cache_status=False) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}"))
+        assert "cache-status" not in (await wire.reply()).fields
+
+
+async def test_errors_become_answers() -> None:
+    """A ProxyError is answered in DynamoDB's shape with its own status."""
+
+    async def refuse(_: ClientRequest) -> Answer:
+        raise RequestRejected("a#B", "why", status=418)
+
+    async with server(refuse) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}"))
+        reply = await wire.reply()
+    assert (reply.status, reply.content) == (418, {"__type": "a#B", "message": "why"})
+    assert running.events == []
+
+
+async def test_bugs_become_500_and_an_event_without_values() -> None:
+    """Whatever else is raised is counted by its place; the connection goes on."""
+
+    async def fail(_: ClientRequest) -> Answer:
+        raise ValueError("secret")
+
+    async with server(fail) as running, running.wire() as wire:
+        for _ in range(2):
+            await wire.send(post("GetItem", b"{}"))
+            assert (await wire.reply()).status == 500
+    assert len(running.events) == 2
+    (event, _) = running.events
+    assert isinstance(event, InvariantViolated)
+    assert event.where.startswith("request: ValueError: test_http_server.py:fail:")
+
+
+def test_place_of_an_error_that_was_never_raised() -> None:
+    """An exception without a traceback has no place."""
+    assert _place(ValueError()) == "unknown"
+
+
+async def test_loop_is_refused() -> None:
+    """A request that carries this process's own mark is answered 508."""
+    async with server() as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}", X_Hop="me"))
+        assert (await wire.reply()).status == 508
+
+
+@pytest.mark.parametrize("framed", [True, False])
+async def test_body_has_a_limit(*, framed: bool) -> None:
+    """One byte more than allowed is 413, whether its length was told or not; then it closes."""
+    async with server() as running:
+        for size, status in ((1000, 200), (1001, 413)):
+            raw = b" " * size
+            request = post("GetItem", raw)
+            if not framed:
+                request = post("GetItem", b"", framed=False, Transfer_Encoding="chunked")
+                request += b"%x\r\n%s\r\n0\r\n\r\n" % (size, raw)
+            async with running.wire() as wire:
+                await wire.send(request)
+                reply = await wire.reply()
+                assert reply.status == status
+                assert (reply.fields.get("connection") == "close") is (status == 413)
+
+
+async def test_body_in_pieces_is_whole() -> None:
+    """Pieces that came apart are put together."""
+    body = json.dumps({"a": "b" * 100}).encode()
+    raw = post("GetItem", body)
+    async with server() as running, running.wire() as wire:
+        await wire.send(raw[:-90])
+        await until(lambda: running.data_server.in_flight == 1)
+        await wire.send(raw[-90:-20])
+        await asyncio.sleep(0)
+        await wire.send(raw[-20:])
+        assert (await wire.reply()).body == body
+
+
+async def test_body_that_stalls_ends() -> None:
+    """A client that stops half-way gets a 408 and loses its connection."""
+    async with server(keepalive_s=0.05) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}")[:-1])
+        reply = await wire.reply()
+        assert (reply.status, reply.fields["connection"]) == (408, "close")
+        assert await wire.closed()
+
+
+async def test_body_that_breaks_is_no_bug() -> None:
+    """A malformed chunk is 400, a hang-up is nothing; neither is a violation."""
+    head = post("GetItem", b"", framed=False, Transfer_Encoding="chunked") + b"1\r\na\r\n"
+    async with server() as running:
+        async with running.wire() as wire:
+            await wire.send(head)
+            await until(lambda: running.data_server.in_flight == 1)
+            await wire.send(b"oops\r\n")
+            reply = await wire.reply()
+            assert (reply.status, reply.fields["connection"]) == (400, "close")
+            assert await wire.closed()
+        async with running.wire() as wire:
+            await wire.send(head)
+            await until(lambda: running.data_server.in_flight == 1)
+        await until(lambda: running.data_server.in_flight == 0)
+    assert running.events == []
+
+
+async def test_bytes_after_a_request_that_are_not_http() -> None:
+    """The request is answered, then the rest gets its 400."""
+    gate = asyncio.Event()
+
+    async def wait(request: ClientRequest) -> Answer:
+        await gate.wait()
+        return await echo(request)
+
+    async with server(wait) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b"{}"))
+        await until(lambda: running.data_server.in_flight == 1)
+        await wire.send(b"\x00\x00\r\n\r\n")
+        gate.set()
+        assert (await wire.reply()).status == 200
+        assert (await wire.reply()).status == 400
+        assert await wire.closed()
+
+
+async def test_expect_is_answered() -> None:
+    """The interim answer comes before the body was sent."""
+    async with server() as running, running.wire() as wire:
+        await wire.send(
+            post("GetItem", b"", framed=False, Expect="100-Continue", Content_Length="2")
+        )
+        assert (await wire.head())[1] == 100
+        await wire.send(b"{}")
+        assert (await wire.reply()).body == b"{}"
+
+
+async def test_error_after_an_answer_was_begun_ends_the_connection() -> None:
+    """Nothing can be said any more once bytes of an answer are out."""
+    running = Server(echo)
+    connection = running.data_server()
+    request: Any = type("Request", (), {"writer": type("Writer", (), {"output_size": 1})})
+    with pytest.raises(ConnectionError, match="begun"):
+        connection.handle_error(request)
+    await web.ServerRunner(running.data_server).cleanup()
+
+
+async def test_connections_have_a_limit() -> None:
+    """The connection beyond the limit is told so; when one ends there is room again."""
+    async with server(connections_max=1) as running:
+        async with running.wire() as first:
+            await first.send(post("GetItem", b"{}"))
+            await first.reply()
+            async with running.wire() as second:
+                reply = await second.reply()
+                assert (reply.status, reply.fields["connection"]) == (503, "close")
+                assert await second.closed()
+        await until(lambda: not running.data_server.full)
+        async with running.wire() as third:
+            await third.send(post("GetItem", b"{}"))
+            assert (await third.reply()).status == 200
+
+
+async def test_drain_closes_connections() -> None:
+    """While draining every answer is the last of its connection."""
+    async with server() as running, running.wire() as wire:
+        running.data_server.draining = True
+        await wire.send(post("GetItem", b"{}"))
+        assert (await wire.reply()).fields["connection"] == "close"
+        assert await wire.closed()
+
+
+async def test_busy_until_the_answer_is_out() -> None:
+    """A server is busy while it answers, and while the client has not taken all of the answer."""
+    gate = asyncio.Event()
+    size = 32 * 1024 * 1024
+
+    async def wait(_: ClientRequest) -> Answer:
+        await gate.wait()
+        return Answer(200, (), b"x" * size, Outcome.HIT)
+
+    async with server(wait) as running:
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(slow, ("127.0.0.1", running.port))
+            reader, writer = await asyncio.open_connection(sock=slow)
+            assert not running.data_server.busy
+            writer.write(post("GetItem", b"{}"))
+            await until(lambda: running.data_server.in_flight == 1)
+            assert running.data_server.busy
+            gate.set()
+            await until(lambda: running.data_server.in_flight == 0)
+            assert running.data_server.busy
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(size)
+            await until(lambda: not running.data_server.busy)
+            writer.close()

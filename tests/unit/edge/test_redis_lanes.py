@@ -1,0 +1,194 @@
+"""Several lanes, and each one's proof of whom it talks to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import pytest
+
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.edge.redis_lane import LaneLimits
+from proxy.embedded.valkey import RunningStore, start_valkey
+from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.hand_clock import HandClock
+from tests.support.live_lanes import LiveLanes, live_lanes, options
+from tests.support.raw_store import RawStore
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture
+async def proxy(valkey: RunningStore) -> AsyncIterator[FaultProxy]:
+    async with fault_proxy(valkey.address) as running:
+        yield running
+
+
+@pytest.fixture
+def second() -> Iterator[RunningStore]:
+    """Run another store, which the test may spoil."""
+    with closing(start_valkey()) as store:
+        yield store
+
+
+def where(store: RunningStore) -> tuple[str, str]:
+    """Return host and port as REPLICAOF takes them."""
+    assert isinstance(store.address, tuple)
+    host, port = store.address
+    return host, str(port)
+
+
+def served(live: LiveLanes) -> list[bool]:
+    return [event.serving for event in live.events if isinstance(event, StoreServing)]
+
+
+async def test_lanes_serve_once_connected(valkey: RunningStore) -> None:
+    """Both lanes connect, and serving is told once."""
+    async with live_lanes(options(valkey.url, lanes=2)) as live:
+        with pytest.raises(StoreUnavailable):
+            live.lanes.pick_any()
+        assert live.lanes.why_not_serving == "not connected yet"
+        await live.until(lambda: StoreConnections(2, 1) in live.events)
+        assert live.lanes.serving
+        assert live.lanes.why_not_serving == ""
+        assert served(live).count(True) == 1
+        assert {id(live.lanes.pick_serving()[0]) for _ in range(4)} == {
+            id(live.lanes.pick_any()[0]) for _ in range(2)
+        }
+        assert any(isinstance(event, StoreEvictions) for event in live.events)
+
+
+async def test_without_a_store_nothing_is_served() -> None:
+    """No lanes at all: said in so many words."""
+    async with live_lanes(options("redis://127.0.0.1:1/0", lanes=0)) as live:
+        assert not live.lanes.serving
+        assert live.lanes.why_not_serving == "no store is configured"
+        with pytest.raises(StoreUnavailable) as none:
+            live.lanes.pick_any()
+        assert none.value.failure is StoreFailure.CLOSED
+
+
+async def test_a_unix_socket_is_as_good() -> None:
+    """A store on a socket file serves."""
+    with closing(start_valkey(unix_socket=True)) as store:
+        async with live_lanes(options(store.url)) as live:
+            await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_wrong_password_is_named(second: RunningStore) -> None:
+    """The operator reads that it is the password; with the right one it works."""
+    second.ask("CONFIG", "SET", "requirepass", "right")
+    for wrong in ({"password": "wrong"}, {}):
+        async with live_lanes(options(second.url, **wrong)) as live:
+            await live.until(lambda: "Authentication" in live.lanes.why_not_serving)
+    async with live_lanes(options(second.url, password="right")) as live:
+        await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_replica_is_refused(valkey: RunningStore, second: RunningStore) -> None:
+    """A connection to a replica never serves, and says why."""
+    second.ask("REPLICAOF", *where(valkey))
+    async with live_lanes(options(second.url)) as live:
+        await live.until(lambda: "not a primary" in live.lanes.why_not_serving)
+        with pytest.raises(StoreUnavailable):
+            live.lanes.pick_any()
+
+
+async def test_a_demoted_primary_is_left_at_the_next_heartbeat(
+    valkey: RunningStore, second: RunningStore
+) -> None:
+    """A server that became a replica serves no more, and as primary again has a new incarnation."""
+    clock = HandClock()
+    async with live_lanes(options(second.url, lanes=1), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        before = live.incarnation
+        second.ask("REPLICAOF", *where(valkey))
+        clock.beat()
+        await live.until(lambda: not live.lanes.serving)
+        second.ask("REPLICAOF", "NO", "ONE")
+        await live.until(lambda: live.lanes.serving)
+        assert live.incarnation != before
+
+
+async def test_an_old_heartbeat_stops_serving(valkey: RunningStore) -> None:
+    """Hits need a young proof; fences go on without; the next heartbeat brings hits back."""
+    clock = HandClock()
+    async with live_lanes(options(valkey.url, lanes=1), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        clock.skip(3.5)
+        assert not live.lanes.serving
+        assert live.lanes.why_not_serving == "the store's heartbeat is too old"
+        with pytest.raises(StoreUnavailable):
+            live.lanes.pick_serving()
+        live.lanes.pick_any()
+        clock.beat()
+        await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_new_incarnation_waits_out_its_quarantine(second: RunningStore) -> None:
+    """A store nobody has seen before serves nothing, but takes fences."""
+    async with live_lanes(options(second.url, quarantine_s=1000.0)) as live:
+        await live.until(lambda: live.lanes.quarantined)
+        assert "quarantine" in live.lanes.why_not_serving
+        assert not live.lanes.serving
+        with pytest.raises(StoreUnavailable):
+            live.lanes.pick_serving()
+        _, view = live.lanes.pick_any()
+        assert 900 < view.gate_in_s <= 1000
+
+
+async def test_a_gate_that_is_open_stays_open(second: RunningStore) -> None:
+    """A proxy that comes later finds the gate as the first one set it, open or closed."""
+    async with live_lanes(options(second.url)) as live:
+        await live.until(lambda: live.lanes.serving)
+    async with live_lanes(options(second.url, quarantine_s=1000.0)) as live:
+        await live.until(lambda: live.lanes.serving)
+
+
+async def test_another_server_behind_the_same_address_is_another_incarnation(
+    proxy: FaultProxy, second: RunningStore
+) -> None:
+    """A restarted or promoted store is not taken for the old one."""
+    async with live_lanes(options(proxy.url, lanes=1)) as live:
+        await live.until(lambda: live.lanes.serving)
+        before = live.incarnation
+        proxy.replace_server(second.address)
+        proxy.cut()
+        with pytest.raises(StoreUnavailable):
+            await live.lanes.pick_any()[0].submit(("PING",))
+        await live.until(lambda: live.lanes.serving)
+        assert live.incarnation != before
+
+
+async def test_lost_scripts_are_loaded_again(second: RunningStore) -> None:
+    """A heartbeat that finds its script gone makes the lane connect anew and load all."""
+    clock = HandClock()
+    async with live_lanes(options(second.url, lanes=1), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        with RawStore(second.address) as raw:
+            raw.run("SCRIPT", "FLUSH")
+            clock.beat()
+            await live.until(lambda: served(live)[-2:] == [False, True])
+            assert raw.run("INFO", "memory").count(b"number_of_cached_scripts:8") == 1
+
+
+async def test_a_full_queue_does_not_cost_the_connection(proxy: FaultProxy) -> None:
+    """A heartbeat that finds no room in the queue leaves what waits there alone."""
+    clock = HandClock()
+    limits = LaneLimits(timeout_s=20.0, connect_timeout_s=20.0, queue_max=1)
+    async with live_lanes(options(proxy.url, lanes=1, limits=limits), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        lane, _ = live.lanes.pick_any()
+        proxy.hold_replies()
+        sent = len(proxy.requests)
+        on_its_way = lane.submit(("ECHO", "on its way"))
+        await proxy.until(lambda: len(proxy.requests) > sent)
+        waiting = lane.submit(("ECHO", "waiting"))
+        clock.beat()
+        clock.beat()
+        await clock.sleep(0)
+        proxy.thaw()
+        assert await on_its_way == [b"on its way"]
+        assert await waiting == [b"waiting"]
+        assert lane.up

@@ -1,0 +1,212 @@
+"""Claims about `proxy.flow.exchange`."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from proxy.core.errors import UpstreamFailed, UpstreamFailure
+from proxy.core.request import ClientRequest
+from proxy.core.values import Outcome
+from proxy.flow.events import CapacityConsumed, UpstreamAnswered, UpstreamSilent
+from proxy.flow.exchange import checksum, pass_fetched, pass_on
+from proxy.flow.ports import UpstreamReply
+from tests.fakes.fake_upstream_script import FAILED, RESET_AFTER, THROTTLED
+from tests.support.flow_world import READ_TIMEOUT_S, TABLE, Proxy, World, client_request, key_of
+
+PUT = {"TableName": TABLE, "Item": key_of("a")}
+
+
+@pytest.fixture
+async def proxy(world: World) -> Proxy:
+    """Give one proxy."""
+    return world.proxy()
+
+
+async def test_forwarded_request_keeps_every_byte(world: World, proxy: Proxy) -> None:
+    """Method, target, header fields and body reach upstream as the client sent them."""
+    body = b'{ "TableName" : "orders", "Key" : {"pk":{"S":"\\u0061"}} }'
+    request = client_request("GetItem", body, X_Odd="1")
+    reply = await proxy.exchange.forward(request, TABLE)
+    sent = world.upstream.sent[0]
+    assert (sent.method, sent.target) == ("POST", "/")
+    assert (sent.headers, sent.body) == (request.headers, body)
+    assert reply == UpstreamReply(200, reply.headers, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("operation", "repeatable"),
+    [
+        *((name, True) for name in ("GetItem", "BatchGetItem", "Query", "Scan", "DescribeTable")),
+        *((name, False) for name in ("PutItem", "TransactWriteItems", "ExecuteStatement", "New")),
+    ],
+)
+async def test_only_reads_may_be_sent_again(
+    world: World, proxy: Proxy, operation: str, *, repeatable: bool
+) -> None:
+    """A read gets the reads' time-out and may be repeated; whatever may write may not."""
+    await proxy.exchange.forward(client_request(operation, PUT), TABLE)
+    sent = world.upstream.sent[0]
+    assert (sent.operation, sent.streams, sent.repeatable) == (operation, False, repeatable)
+    assert sent.timeout_s == (READ_TIMEOUT_S if repeatable else world.fence.write_timeout_s)
+
+
+async def test_request_without_an_operation_is_forwarded_by_its_method(
+    world: World, proxy: Proxy
+) -> None:
+    """What is no DynamoDB call is passed on as it is; a GET may be repeated, a POST may not."""
+    for method in ("GET", "POST"):
+        await proxy.exchange.forward(ClientRequest(method, "/ping", (), b""), None)
+    assert [sent.repeatable for sent in world.upstream.sent] == [True, False]
+    assert {sent.operation for sent in world.upstream.sent} == {"other"}
+
+
+async def test_streams_request_is_marked_for_its_endpoint(world: World, proxy: Proxy) -> None:
+    """A call of DynamoDB Streams goes to the other endpoint."""
+    headers = (("X-Amz-Target", "DynamoDBStreams_20120810.GetRecords"),)
+    await proxy.exchange.forward(ClientRequest("POST", "/", headers, b"{}"), None)
+    assert world.upstream.sent[0].streams
+    assert world.upstream.sent[0].repeatable
+
+
+async def test_own_question_is_a_repeatable_read(world: World, proxy: Proxy) -> None:
+    """The proxy's own requests are ordinary DynamoDB calls."""
+    await proxy.exchange.ask("DescribeTable", b'{"TableName":"orders"}', TABLE)
+    sent = world.upstream.sent[0]
+    assert dict(sent.headers) == {
+        "Content-Type": "application/x-amz-json-1.0",
+        "X-Amz-Target": "DynamoDB_20120810.DescribeTable",
+    }
+    assert (sent.method, sent.target, sent.repeatable) == ("POST", "/", True)
+    assert sent.timeout_s == READ_TIMEOUT_S
+
+
+async def test_exchange_is_told_with_its_duration(world: World, proxy: Proxy) -> None:
+    """Every answer is told with operation, table, status and elapsed time."""
+    gate = world.upstream.hold("GetItem")
+    plan = world.read_plan("a")
+    fetching = proxy.tasks.spawn(proxy.exchange.fetch(plan, consistent=True), "fetch")
+    await gate.reached()
+    world.clock.pause(1.5)
+    gate.release()
+    await fetching
+    assert proxy.told(UpstreamAnswered) == [
+        UpstreamAnswered("GetItem", TABLE, 200, throttled=False, elapsed_s=1.5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "throttled"),
+    [
+        (400, "ProvisionedThroughputExceededException", True),
+        (400, "ThrottlingException", True),
+        (400, "RequestLimitExceeded", True),
+        (400, "ValidationException", False),
+        (500, "InternalServerError", False),
+    ],
+)
+async def test_throttle_is_told_apart_from_other_errors(
+    world: World, proxy: Proxy, *, status: int, error: str, throttled: bool
+) -> None:
+    """DynamoDB throttles with HTTP 400: only the error's name tells."""
+    world.upstream.answer("GetItem", {"__type": f"com.amazonaws#{error}"}, status=status)
+    fetched = await proxy.exchange.fetch(world.read_plan("a"), consistent=True)
+    assert [told.throttled for told in proxy.told(UpstreamAnswered)] == [throttled]
+    assert fetched.failed is (throttled or status == 500)
+    assert (fetched.found, fetched.size_bytes) == (None, 0)
+    assert proxy.told(CapacityConsumed) == []
+
+
+async def test_fetch_asks_for_the_whole_item(world: World, proxy: Proxy) -> None:
+    """A fetch drops the projection, and is consistent when told."""
+    plan = world.read_plan("a", ProjectionExpression="v", ReturnConsumedCapacity="TOTAL")
+    for consistent in (True, False):
+        await proxy.exchange.fetch(plan, consistent=consistent)
+    bodies = [json.loads(sent.body) for sent in world.upstream.sent]
+    whole = {"TableName": TABLE, "Key": key_of("a"), "ReturnConsumedCapacity": "TOTAL"}
+    assert bodies == [{**whole, "ConsistentRead": True}, whole]
+
+
+@pytest.mark.parametrize(
+    ("characters", "consistent", "units"),
+    [(1, True, 1.0), (1, False, 0.5), (9000, True, 3.0), (9000, False, 1.5), (0, True, 1.0)],
+)
+async def test_fetch_tells_what_it_cost(
+    world: World, proxy: Proxy, *, characters: int, consistent: bool, units: float
+) -> None:
+    """Capacity is computed from the item's size; an absence costs as the smallest item."""
+    if characters:
+        world.put_elsewhere("a", "x" * characters)
+    fetched = await proxy.exchange.fetch(world.read_plan("a"), consistent=consistent)
+    assert proxy.told(CapacityConsumed) == [CapacityConsumed(TABLE, units)]
+    assert fetched.size_bytes == (characters + 4 if characters else 0)
+
+
+async def test_age_counts_from_the_question(world: World, proxy: Proxy) -> None:
+    """An item is as old as the moment it was asked for, not as its answer."""
+    gate = world.upstream.hold("GetItem")
+    await world.clock.sleep(7.0)
+    fetching = proxy.tasks.spawn(
+        proxy.exchange.fetch(world.read_plan("a"), consistent=True), "fetch"
+    )
+    await gate.reached()
+    world.clock.pause(3.0)
+    gate.release()
+    assert (await fetching).asked_s == pytest.approx(7.0)
+
+
+async def test_reply_that_is_not_understood_is_kept_whole(world: World, proxy: Proxy) -> None:
+    """An answer with members unknown to the proxy is passed on, not taken apart."""
+    world.upstream.answer("GetItem", {"Item": {}, "Novelty": 1})
+    fetched = await proxy.exchange.fetch(world.read_plan("a"), consistent=True)
+    assert (fetched.found, fetched.failed) == (None, False)
+    assert json.loads(fetched.reply.body) == {"Item": {}, "Novelty": 1}
+
+
+@pytest.mark.parametrize("failure", list(UpstreamFailure))
+async def test_silence_is_told_and_raised(
+    world: World, proxy: Proxy, failure: UpstreamFailure
+) -> None:
+    """Every reason for having no answer reaches the caller and the telemetry."""
+    match failure:
+        case UpstreamFailure.TIMEOUT:
+            world.upstream.hold("PutItem")
+        case UpstreamFailure.RESET:
+            world.upstream.fail("PutItem", RESET_AFTER)
+        case _:
+            world.upstream.refuse("PutItem", failure)
+    with pytest.raises(UpstreamFailed) as raised:
+        await proxy.exchange.forward(client_request("PutItem", PUT), TABLE)
+    assert raised.value.failure is failure
+    assert proxy.events == [UpstreamSilent("PutItem", TABLE, failure)]
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, FAILED])
+async def test_load_and_breakage_count_as_failed(world: World, proxy: Proxy, fault: object) -> None:
+    """A throttle (400) and a 5xx are answers that an old entry may be better than."""
+    world.upstream.fail("GetItem", THROTTLED if fault is THROTTLED else FAILED)
+    assert (await proxy.exchange.fetch(world.read_plan("a"), consistent=True)).failed
+
+
+async def test_reply_is_passed_on_whole() -> None:
+    """Status, header fields and body of a forwarded request's answer are upstream's own."""
+    fields = (("Content-Type", "application/json"), ("x-amzn-RequestId", "1"))
+    answer = pass_on(UpstreamReply(418, fields, b"tea"), Outcome.BYPASS, TABLE)
+    assert (answer.status, answer.headers, answer.body) == (418, fields, b"tea")
+    assert (answer.outcome, answer.table) == (Outcome.BYPASS, TABLE)
+
+
+async def test_reply_to_our_own_fetch_is_marked_as_such() -> None:
+    """The server must know that some header fields followed our request, not the caller's."""
+    reply = UpstreamReply(200, (("Content-Type", "application/x-amz-json-1.0"),), b"{}")
+    assert not pass_on(reply, Outcome.MISS, TABLE).fetched
+    answer = pass_fetched(reply, Outcome.MISS, TABLE)
+    assert answer == replace(pass_on(reply, Outcome.MISS, TABLE), fetched=True)
+
+
+async def test_checksum_is_the_one_that_sdks_verify() -> None:
+    """`x-amz-crc32` is the plain CRC-32 of the body."""
+    assert checksum(b"{}") == zlib.crc32(b"{}")

@@ -1,0 +1,501 @@
+"""Claims about `proxy.flow.filler`, two proxies on one memory store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from itertools import count, pairwise
+
+import pytest
+
+from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
+from proxy.core.plan import ReadPlan
+from proxy.core.record import Entry, Leased, Pending, Tombstone
+from proxy.core.values import FillResult, Generation
+from proxy.flow.coalescer import Flight
+from proxy.flow.events import FillEnded
+from proxy.flow.filler import Filler, Landing
+from proxy.flow.ports import UpstreamReply
+from tests.fakes.fake_upstream_script import FAILED, RESET_AFTER, THROTTLED
+from tests.fakes.memory_store import MemoryStore, Step
+from tests.support.flow_world import TABLE, Proxy, World, client_request, key_of
+from tests.support.virtual_time import quiesce
+
+
+class Flyer:
+    """One proxy's filler, and what its flights state."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.proxy: Proxy = world.proxy()
+        self.filler: Filler = self.proxy.filler
+        self.store: MemoryStore = self.proxy.store
+        self.flight: Flight[Landing] = Flight(count(1).__next__)
+
+    async def generation(self, pk: str = "a") -> Generation:
+        """Return the table's generation as a lookup shows it."""
+        return (await self.store.lookup(self.world.identity(pk))).generation
+
+    async def fly(self, plan: ReadPlan | None = None) -> Landing:
+        """Do the work of one flight for item a."""
+        self.flight = Flight(count(1).__next__)
+        plan = plan or self.world.read_plan("a")
+        return await self.filler.fly(self.flight, plan, await self.generation())
+
+    def soon(self) -> asyncio.Task[Landing]:
+        """Start a flight in the background."""
+        return asyncio.ensure_future(self.fly())
+
+    async def refill(self) -> tuple[UpstreamReply, bool]:
+        """Let a ConsistentRead of item a refresh its entry."""
+        body = {"TableName": TABLE, "Key": key_of("a"), "ConsistentRead": True}
+        plan = self.world.read_plan("a", ConsistentRead=True)
+        request = client_request("GetItem", body)
+        return await self.filler.refill(plan, request, await self.generation())
+
+    @property
+    def record(self) -> object:
+        """The record of item a."""
+        return self.store.record(self.world.identity("a"))
+
+    @property
+    def fills(self) -> list[FillResult]:
+        """What became of each fill."""
+        return [told.result for told in self.proxy.told(FillEnded)]
+
+
+@pytest.fixture
+async def flyer(world: World) -> Flyer:
+    """Give one proxy's filler; item a holds "1"."""
+    world.put_elsewhere("a", "1")
+    return Flyer(world)
+
+
+@pytest.fixture
+async def other(world: World, flyer: Flyer) -> Flyer:
+    """Give another proxy's filler."""
+    return Flyer(world)
+
+
+async def begin(flyer: Flyer, v: str = "2") -> bytes:
+    """Begin a write elsewhere and let it take effect; return its token."""
+    token = flyer.world.clock.token()
+    await flyer.world.store.begin(flyer.world.identity("a"), token=token)
+    flyer.world.put_elsewhere("a", v)
+    return token
+
+
+async def test_fetched_item_becomes_the_entry(flyer: Flyer) -> None:
+    """Lease, fetch, fill: the entry is the answer's body with its checksum, size and times."""
+    flyer.world.policy = replace(flyer.world.policy, fresh_ttl_s=60.0, grace_s=20.0)
+    landing = await flyer.fly()
+    entry = flyer.record
+    assert isinstance(entry, Entry)
+    assert landing.fetched is not None
+    assert landing.fetched.found is not None
+    assert (landing.stored, entry.body) == (True, landing.fetched.found.body)
+    assert (entry.negative, entry.item_bytes) == (False, 5)
+    assert (entry.soft_ms, entry.hard_ms) == (entry.filled_ms + 60_000, entry.filled_ms + 80_000)
+    assert [step.name for step in flyer.store.steps] == ["lookup", "lease", "fill"]
+    assert flyer.fills == [FillResult.STORED]
+
+
+async def test_absence_becomes_an_entry_of_its_own(flyer: Flyer) -> None:
+    """An absence is stored with its own, shorter time and no grace."""
+    flyer.world.policy = replace(flyer.world.policy, negative_ttl_s=5.0)
+    await flyer.fly(flyer.world.read_plan("nobody"))
+    entry = flyer.store.record(flyer.world.identity("nobody"))
+    assert isinstance(entry, Entry)
+    assert (entry.negative, entry.body, entry.item_bytes) == (True, b"{}", 0)
+    assert entry.soft_ms == entry.hard_ms == entry.filled_ms + 5000
+
+
+async def test_entry_is_as_old_as_its_question(flyer: Flyer) -> None:
+    """The time that upstream took counts: an entry never looks younger than its fetch."""
+    gate = flyer.world.upstream.hold("GetItem")
+    asked_ms = flyer.store.now_ms()
+    flying = flyer.soon()
+    await gate.reached()
+    flyer.world.clock.pause(2.5)
+    gate.release()
+    await flying
+    assert isinstance(flyer.record, Entry)
+    assert flyer.record.filled_ms == asked_ms
+
+
+async def test_jitter_shortens_the_times(flyer: Flyer) -> None:
+    """Entries filled together do not expire together."""
+    flyer.world.policy = replace(flyer.world.policy, fresh_ttl_s=100.0, jitter=0.1)
+    flyer.world.clock.chance = 1.0
+    await flyer.fly()
+    assert isinstance(flyer.record, Entry)
+    assert flyer.record.soft_ms == flyer.record.filled_ms + 90_000
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_fill_reads_as_consistently_as_the_policy_says(
+    flyer: Flyer, *, consistent: bool
+) -> None:
+    """The fetch uses ConsistentRead unless the table allows otherwise."""
+    flyer.world.policy = replace(flyer.world.policy, fill_consistent=consistent)
+    await flyer.fly()
+    sent = json.loads(flyer.world.upstream.sent[0].body)
+    assert sent.get("ConsistentRead", False) is consistent
+
+
+async def test_fill_after_an_invalidation_reads_consistently(flyer: Flyer) -> None:
+    """Over a tombstone a replica may not know of the write yet: the fetch is consistent."""
+    flyer.world.policy = replace(flyer.world.policy, fill_consistent=False)
+    await flyer.store.invalidate(flyer.world.identity("a"))
+    flyer.world.put_elsewhere("a", "2")
+    flyer.world.upstream.tables.lag_versions = 1
+    await flyer.fly()
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+
+
+async def test_flight_is_current_as_of_its_question_until_its_fill_is_accepted(
+    flyer: Flyer,
+) -> None:
+    """The flight states when it asked, and moves on only with an accepted fill."""
+    gate = flyer.world.upstream.hold("GetItem")
+    flying = flyer.soon()
+    await gate.reached()
+    asked = flyer.flight.current_as_of
+    came_later = flyer.flight.tick()
+    assert asked < came_later
+    gate.release()
+    await flying
+    assert flyer.flight.current_as_of > came_later
+
+
+@pytest.mark.parametrize("meanwhile", ["begin", "invalidate", "flush", "other lease"])
+async def test_refused_fill_stores_nothing_and_proves_nothing(flyer: Flyer, meanwhile: str) -> None:
+    """Once the lease has gone, the fetched item is answered but not stored, and not shared."""
+    gate = flyer.world.upstream.hold("GetItem", after_effect=True)
+    flying = flyer.soon()
+    await gate.reached()
+    came_later = flyer.flight.tick()
+    identity = flyer.world.identity("a")
+    match meanwhile:
+        case "begin":
+            await begin(flyer)
+        case "invalidate":
+            await flyer.store.invalidate(identity)
+        case "flush":
+            flyer.store.flush()
+        case _:
+            flyer.store.expire(identity.cache_key)
+            await flyer.store.lease(
+                identity,
+                token=flyer.world.clock.token(),
+                generation=await flyer.generation(),
+                force=False,
+            )
+    before = flyer.record
+    gate.release()
+    landing = await flying
+    assert (landing.stored, flyer.fills) == (False, [FillResult.REFUSED])
+    assert flyer.record == before
+    assert flyer.flight.current_as_of < came_later
+
+
+async def test_item_too_large_is_answered_but_not_stored(flyer: Flyer) -> None:
+    """An item beyond the bound takes no room in the store and holds no lease."""
+    flyer.world.policy = replace(flyer.world.policy, entry_bytes_max=10)
+    landing = await flyer.fly()
+    assert landing.fetched is not None
+    assert (landing.stored, flyer.record) == (False, None)
+    assert flyer.fills == [FillResult.TOO_LARGE]
+
+
+@pytest.mark.parametrize("pk", ["nobody", "a"])
+async def test_time_of_zero_stores_nothing(flyer: Flyer, pk: str) -> None:
+    """A policy that gives an entry no time at all keeps it out."""
+    flyer.world.policy = replace(
+        flyer.world.policy, grace_s=0.0, fresh_ttl_s=0.0, negative_ttl_s=0.0
+    )
+    await flyer.fly(flyer.world.read_plan(pk))
+    assert flyer.fills == [FillResult.NOT_CACHEABLE]
+    assert flyer.record is None
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, FAILED])
+async def test_refusal_of_upstream_is_not_stored_and_gives_the_lease_back(
+    flyer: Flyer, fault: object
+) -> None:
+    """An error answer comes home; nobody waits for a fill that will not come."""
+    flyer.world.upstream.fail("GetItem", THROTTLED if fault is THROTTLED else FAILED)
+    landing = await flyer.fly()
+    assert landing.fetched is not None
+    assert landing.fetched.failed
+    assert (flyer.record, flyer.fills) == (None, [FillResult.NOT_CACHEABLE])
+
+
+@pytest.mark.parametrize("failure", list(UpstreamFailure))
+async def test_silence_of_upstream_gives_the_lease_back(
+    flyer: Flyer, failure: UpstreamFailure
+) -> None:
+    """Whatever the reason, a fetch without an answer leaves no lease behind."""
+    match failure:
+        case UpstreamFailure.TIMEOUT:
+            flyer.world.upstream.hold("GetItem")
+        case UpstreamFailure.RESET:
+            flyer.world.upstream.fail("GetItem", RESET_AFTER)
+        case _:
+            flyer.world.upstream.refuse("GetItem", failure)
+    with pytest.raises(UpstreamFailed) as raised:
+        await flyer.fly()
+    assert raised.value.failure is failure
+    assert flyer.record is None
+    assert flyer.store.asked("release") == 1
+
+
+async def test_given_back_lease_leaves_the_older_entry(flyer: Flyer) -> None:
+    """A refresh that fails brings the entry back that was kept inside its lease."""
+    await flyer.fly()
+    entry = flyer.record
+    await flyer.world.clock.sleep(310.0)
+    gate = flyer.world.upstream.hold("GetItem")
+    flyer.world.upstream.fail("GetItem", THROTTLED)
+    flying = flyer.soon()
+    await gate.reached()
+    lease = flyer.record
+    assert isinstance(lease, Leased)
+    assert lease.kept == entry
+    gate.release()
+    await flying
+    assert flyer.record == entry
+
+
+@pytest.mark.parametrize("failure", list(StoreFailure))
+@pytest.mark.parametrize("step", ["lease", "fill", "release"])
+async def test_failing_store_never_fails_a_flight(
+    flyer: Flyer, step: str, failure: StoreFailure
+) -> None:
+    """Every step of a flight may fail in every way: the item comes home all the same."""
+    flyer.store.fail_next(failure, step=step)
+    if step == "release":
+        flyer.world.policy = replace(flyer.world.policy, entry_bytes_max=10)
+    landing = await flyer.fly()
+    assert landing.fetched is not None
+    assert landing.fetched.found is not None
+    assert not landing.stored
+    results = {
+        "lease": FillResult.NO_LEASE,
+        "fill": FillResult.STORE_FAILED,
+        "release": FillResult.TOO_LARGE,
+    }
+    assert flyer.fills == [results[step]]
+
+
+async def test_fill_whose_reply_was_lost_is_not_given_out_as_current(flyer: Flyer) -> None:
+    """A fill that may have been accepted proves nothing; what it stored stays a good entry."""
+    flyer.store.lose_next_reply(step="fill")
+    gate = flyer.world.upstream.hold("GetItem")
+    flying = flyer.soon()
+    await gate.reached()
+    came_later = flyer.flight.tick()
+    gate.release()
+    assert not (await flying).stored
+    assert flyer.flight.current_as_of < came_later
+    assert isinstance(flyer.record, Entry)
+
+
+async def test_writer_in_flight_means_fetch_without_fill(flyer: Flyer) -> None:
+    """While a write is in flight the item is read upstream and not stored."""
+    await begin(flyer)
+    landing = await flyer.fly()
+    assert landing.fetched is not None
+    assert isinstance(flyer.record, Pending)
+    assert flyer.fills == [FillResult.NO_LEASE]
+
+
+async def test_refusal_without_a_lease_is_not_told_as_a_missed_fill(flyer: Flyer) -> None:
+    """An error answer could not have been stored anyway."""
+    await begin(flyer)
+    flyer.world.upstream.fail("GetItem", FAILED)
+    await flyer.fly()
+    assert flyer.fills == []
+
+
+async def test_other_proxy_waits_for_the_first_ones_fill(flyer: Flyer, other: Flyer) -> None:
+    """Two proxies that miss the same item cost one read upstream."""
+    gate = flyer.world.upstream.hold("GetItem")
+    first, second = flyer.soon(), other.soon()
+    await gate.reached()
+    await quiesce()
+    gate.release()
+    assert (await first).stored
+    landing = await second
+    assert (landing.entry, landing.fetched) == (flyer.record, None)
+    assert flyer.world.upstream.count("GetItem") == 1
+
+
+async def test_wait_for_another_proxys_fill_is_bounded(flyer: Flyer, other: Flyer) -> None:
+    """After `lease_wait_s` a waiting reader fetches by itself, without filling."""
+    flyer.world.upstream.hold("GetItem").release()
+    await flyer.store.lease(
+        flyer.world.identity("a"),
+        token=flyer.world.clock.token(),
+        generation=await flyer.generation(),
+        force=False,
+    )
+    started_s = flyer.world.clock.monotonic_s()
+    landing = await other.fly()
+    waited_s = flyer.world.clock.monotonic_s() - started_s
+    assert landing.fetched is not None
+    assert waited_s == pytest.approx(flyer.world.fence.lease_wait_s, abs=0.02)
+    assert other.fills == [FillResult.NO_LEASE]
+    assert isinstance(flyer.record, Leased)
+
+
+async def test_dead_fillers_lease_ends_and_another_proxy_fills(world: World) -> None:
+    """A filler that dies holds the others up for its lease at most."""
+    world.put_elsewhere("a", "1")
+    world.fence = replace(world.fence, lease_s=0.5)
+    world.store = MemoryStore(world.clock, world.fence)
+    dead, heir = Flyer(world), Flyer(world)
+    gate = world.upstream.hold("GetItem")
+    dying = dead.soon()
+    await gate.reached()
+    dead.store.down = StoreFailure.CLOSED  # and so it cannot give its lease back
+    dying.cancel()
+    await asyncio.wait({dying})
+    world.upstream.release()
+    started_s = world.clock.monotonic_s()
+    assert (await heir.fly()).stored
+    assert world.clock.monotonic_s() - started_s == pytest.approx(0.5, abs=0.02)
+
+
+async def test_cancelled_flight_gives_its_lease_back(flyer: Flyer, other: Flyer) -> None:
+    """A flight that ends at stop does not hold other proxies up."""
+    gate = flyer.world.upstream.hold("GetItem")
+    flying = flyer.soon()
+    await gate.reached()
+    flying.cancel()
+    await asyncio.wait({flying})
+    flyer.world.upstream.release()
+    assert flyer.record is None
+    assert (await other.fly()).stored
+
+
+async def test_shorter_ttl_of_our_own_overrules_the_entrys_times(
+    flyer: Flyer, other: Flyer
+) -> None:
+    """An entry that another proxy's longer TTL calls fresh is replaced, not taken as the answer."""
+    flyer.world.policy = replace(flyer.world.policy, fresh_ttl_s=300.0)
+    await flyer.fly()
+    flyer.world.put_elsewhere("a", "2")
+    await flyer.world.clock.sleep(60.0)
+    flyer.world.policy = replace(flyer.world.policy, fresh_ttl_s=10.0)
+    landing = await other.fly()
+    assert landing.fetched is not None
+    assert landing.stored
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+
+
+async def test_bypassing_flight_leaves_the_store_alone(flyer: Flyer) -> None:
+    """Without a generation the item is fetched, and the store is not asked at all."""
+    flight: Flight[Landing] = Flight(count(1).__next__)
+    landing = await flyer.filler.fly(flight, flyer.world.read_plan("a"), None)
+    assert landing.fetched is not None
+    assert (flight.current_as_of, flyer.store.steps) == (1, [])
+
+
+async def test_consistent_read_replaces_a_fresh_entry(flyer: Flyer) -> None:
+    """Its answer is stored before the caller gets it, over an entry that is still fresh."""
+    await flyer.fly()
+    flyer.world.put_elsewhere("a", "2")
+    reply, stored = await flyer.refill()
+    assert stored
+    assert isinstance(flyer.record, Entry)
+    assert flyer.record.body == reply.body
+    assert b'"2"' in reply.body
+
+
+async def test_entry_keeps_serving_while_a_consistent_read_is_under_way(
+    flyer: Flyer, other: Flyer
+) -> None:
+    """The fresh entry stays inside the lease and answers other readers meanwhile."""
+    await flyer.fly()
+    gate = flyer.world.upstream.hold("GetItem")
+    refilling = asyncio.ensure_future(flyer.refill())
+    await gate.reached()
+    sighting = await other.store.lookup(flyer.world.identity("a"))
+    gate.release()
+    await refilling
+    assert sighting.entry is not None
+    assert b'"1"' in sighting.entry.body
+
+
+@pytest.mark.parametrize("why", ["pending", "down"])
+async def test_consistent_read_without_a_lease_is_just_forwarded(flyer: Flyer, why: str) -> None:
+    """While a write is in flight, or the store is out, nothing is stored."""
+    if why == "pending":
+        await begin(flyer)
+    else:
+        flyer.store.fail_next(StoreFailure.TIMEOUT, step="lease")
+    reply, stored = await flyer.refill()
+    assert (reply.status, stored, flyer.fills) == (200, False, [])
+
+
+async def test_consistent_read_that_loses_its_lease_stores_nothing(flyer: Flyer) -> None:
+    """A write that begins meanwhile has the last word."""
+    gate = flyer.world.upstream.hold("GetItem", after_effect=True)
+    refilling = asyncio.ensure_future(flyer.refill())
+    await gate.reached()
+    await begin(flyer)
+    gate.release()
+    assert not (await refilling)[1]
+    assert flyer.fills == [FillResult.REFUSED]
+    assert isinstance(flyer.record, Pending)
+
+
+async def test_failed_consistent_read_leaves_the_entry(flyer: Flyer) -> None:
+    """Silence and refusal bring the older entry back out of the lease."""
+    await flyer.fly()
+    entry = flyer.record
+    flyer.world.upstream.fail("GetItem", RESET_AFTER)
+    with pytest.raises(UpstreamFailed):
+        await flyer.refill()
+    assert flyer.record == entry
+    flyer.world.upstream.fail("GetItem", THROTTLED)
+    reply, stored = await flyer.refill()
+    assert (reply.status, stored, flyer.record) == (400, False, entry)
+
+
+async def test_wait_asks_again_at_random_intervals(flyer: Flyer, other: Flyer) -> None:
+    """Waiting readers ask some ten times in the time of a fetch, not in a busy loop."""
+    flyer.world.clock.chance = 0.5
+    asked: list[float] = []
+
+    async def look_on(step: Step) -> None:
+        if step.name == "lease":
+            asked.append(flyer.world.clock.monotonic_s())
+
+    gate = flyer.world.upstream.hold("GetItem")
+    first = flyer.soon()
+    await gate.reached()
+    other.store.before = look_on
+    second = other.soon()
+    await flyer.world.clock.sleep(0.1)
+    gate.release()
+    await asyncio.gather(first, second)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert pauses == [pytest.approx(0.006)] * len(pauses)
+    assert isinstance(flyer.record, Entry)
+
+
+async def test_writers_death_makes_the_fill_consistent(flyer: Flyer) -> None:
+    """A marker that ran out may have hidden a write: the next fill must not ask a replica."""
+    flyer.world.policy = replace(flyer.world.policy, fill_consistent=False)
+    await begin(flyer)
+    flyer.world.upstream.tables.lag_versions = 1
+    flyer.store.expire(flyer.world.identity("a").cache_key)
+    await flyer.fly()
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+    assert not isinstance(flyer.record, Tombstone)

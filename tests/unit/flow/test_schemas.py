@@ -1,0 +1,161 @@
+"""Claims about `proxy.flow.schemas`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from proxy.core.errors import UpstreamFailure
+from proxy.core.plan import KeySchema
+from proxy.core.values import TableName
+from proxy.flow import schemas
+from proxy.flow.schemas import SchemaBook, read_key_schema
+from tests.fakes.fake_upstream_script import FAILED
+from tests.support.flow_world import TABLE, Proxy, World
+from tests.support.virtual_time import quiesce
+
+SCHEMA = KeySchema("pk")
+
+
+@pytest.fixture
+async def proxy(world: World) -> Proxy:
+    """Give one proxy."""
+    return world.proxy()
+
+
+@pytest.fixture
+async def book(proxy: Proxy) -> SchemaBook:
+    """Give its key schemas."""
+    return proxy.schemas
+
+
+async def test_schema_is_asked_for_once(world: World, book: SchemaBook) -> None:
+    """DescribeTable is asked once an hour, not once per write."""
+    assert [await book.schema_of(TABLE) for _ in range(3)] == [SCHEMA] * 3
+    assert world.upstream.count("DescribeTable") == 1
+    await world.clock.sleep(3601.0)
+    assert await book.schema_of(TABLE) == SCHEMA
+    assert world.upstream.count("DescribeTable") == 2
+
+
+async def test_concurrent_questions_are_one(world: World, book: SchemaBook) -> None:
+    """A thousand first writes ask once."""
+    answers = await asyncio.gather(*(book.schema_of(TABLE) for _ in range(1000)))
+    assert answers == [SCHEMA] * 1000
+    assert world.upstream.count("DescribeTable") == 1
+
+
+async def test_cancelled_asker_leaves_the_answer_to_the_others(
+    world: World, book: SchemaBook
+) -> None:
+    """Who hangs up does not take the question back."""
+    gate = world.upstream.hold("DescribeTable")
+    first = asyncio.ensure_future(book.schema_of(TABLE))
+    second = asyncio.ensure_future(book.schema_of(TABLE))
+    await gate.reached()
+    first.cancel()
+    await quiesce()
+    gate.release()
+    assert await second == SCHEMA
+    assert first.cancelled()
+
+
+async def test_configured_schema_is_never_asked_for(world: World) -> None:
+    """What the operator configured is believed."""
+    configured = KeySchema("id", "at")
+    book = world.proxy(configured={TABLE: configured}).schemas
+    assert await book.schema_of(TABLE) == configured
+    book.forget(TABLE)
+    assert await book.schema_of(TABLE) == configured
+    assert world.upstream.sent == []
+
+
+@pytest.mark.parametrize("why", ["denied", "broken", "silent", "unsent", "unread"])
+async def test_unknown_schema_is_asked_for_again_soon(
+    world: World, book: SchemaBook, why: str
+) -> None:
+    """A schema that nobody told is None for half a minute, then asked for again."""
+    match why:
+        case "denied":
+            world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+        case "broken":
+            world.upstream.fail("DescribeTable", FAILED)
+        case "silent":
+            world.upstream.hold("DescribeTable")
+        case "unsent":
+            world.upstream.refuse("DescribeTable", UpstreamFailure.CREDENTIALS)
+        case _:
+            world.upstream.answer("DescribeTable", {"Table": {}})
+    assert await book.schema_of(TABLE) is None
+    world.upstream.release()
+    assert await book.schema_of(TABLE) is None
+    assert world.upstream.count("DescribeTable") == 1
+    await world.clock.sleep(31.0)
+    assert await book.schema_of(TABLE) == SCHEMA
+
+
+async def test_forgotten_schema_is_asked_for_again(world: World, book: SchemaBook) -> None:
+    """A table that was made anew with another key is learned anew."""
+    assert await book.schema_of(TABLE) == SCHEMA
+    world.upstream.tables.add(TABLE, id="S", at="N")
+    assert await book.schema_of(TABLE) == SCHEMA
+    book.forget(TABLE)
+    assert await book.schema_of(TABLE) == KeySchema("id", "at")
+
+
+async def test_answer_to_a_question_from_before_forgetting_is_not_kept(
+    world: World, book: SchemaBook
+) -> None:
+    """What was asked before the table was made anew answers nobody who asks after it."""
+    gate = world.upstream.hold("DescribeTable", after_effect=True)
+    before = asyncio.ensure_future(book.schema_of(TABLE))
+    await gate.reached()
+    world.upstream.tables.add(TABLE, id="S")
+    book.forget(TABLE)
+    after = asyncio.ensure_future(book.schema_of(TABLE))
+    await gate.reached(2)
+    gate.release()
+    assert [await before, await after] == [SCHEMA, KeySchema("id")]
+    assert await book.schema_of(TABLE) == KeySchema("id")
+    assert world.upstream.count("DescribeTable") == 2
+
+
+async def test_memory_is_bounded(
+    world: World, book: SchemaBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound everything learned is dropped rather than kept for ever."""
+    monkeypatch.setattr(schemas, "_TABLES_MAX", 2)
+    for name in ("one", "two", "three"):
+        world.upstream.tables.add(name, pk="S")
+        await book.schema_of(TableName(name))
+    await book.schema_of(TableName("three"))
+    assert world.upstream.count("DescribeTable") == 3
+    await book.schema_of(TableName("one"))
+    assert world.upstream.count("DescribeTable") == 4
+
+
+KEYED = [{"AttributeName": "pk", "KeyType": "HASH"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "schema"),
+    [
+        ({"Table": {"KeySchema": KEYED}}, KeySchema("pk")),
+        (
+            {"Table": {"KeySchema": [{"AttributeName": "sk", "KeyType": "RANGE"}, *KEYED]}},
+            KeySchema("pk", "sk"),
+        ),
+        ({"Table": {"KeySchema": [{"AttributeName": "sk", "KeyType": "RANGE"}]}}, None),
+        ({"Table": {"KeySchema": ["pk"]}}, None),
+        ({"Table": {"KeySchema": 5}}, None),
+        ({"Table": None}, None),
+        ([], None),
+        ("Table", None),
+    ],
+)
+async def test_only_a_whole_key_schema_is_read(body: object, schema: KeySchema | None) -> None:
+    """Any answer but a DescribeTable reply reads as "unknown", never as a wrong key."""
+    assert read_key_schema(json.dumps(body).encode()) == schema
+    assert read_key_schema(b"{") is None

@@ -1,0 +1,698 @@
+"""Claims about `proxy.flow.write_path`, with one or two proxies on one memory store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
+from proxy.core.plan import KeySchema
+from proxy.core.record import Entry, Pending, Record, Tombstone
+from proxy.core.values import BypassReason, FenceResult, Level, Outcome, WriteMode
+from proxy.flow.events import DebtsChanged, FenceEnded
+from tests.fakes.fake_upstream_script import (
+    FAILED,
+    FAILED_YET_APPLIED,
+    RESET_AFTER,
+    SILENT_APPLIED_LATER,
+    THROTTLED,
+)
+from tests.fakes.memory_store import Step
+from tests.support.flow_world import TABLE, Proxy, World, key_of, value_of
+from tests.support.virtual_time import quiesce
+
+NEVER = {"ConditionExpression": "attribute_not_exists(pk)"}
+OTHER = "customers"
+
+
+@pytest.fixture
+async def proxy(world: World) -> Proxy:
+    """Give one proxy that knows the key schema; item a holds "1"."""
+    world.put_elsewhere("a", "1")
+    return world.proxy(configured={TABLE: KeySchema("pk")})
+
+
+def record(proxy: Proxy, pk: str = "a") -> Record | None:
+    """Return an item's record."""
+    return proxy.world.store.record(proxy.world.identity(pk))
+
+
+def ends(proxy: Proxy) -> list[FenceResult]:
+    """Return what became of each fence."""
+    return [told.result for told in proxy.told(FenceEnded)]
+
+
+def write_steps(proxy: Proxy) -> list[str]:
+    """Return the store's steps that writes take, in order."""
+    return [step.name for step in proxy.store.steps if step.name in {"begin", "end"}]
+
+
+async def through(world: World) -> None:
+    """Let writes put the new item into the store; the table's generation is known there."""
+    world.policy = replace(world.policy, write_mode=WriteMode.THROUGH)
+    await world.store.lookup(world.identity("a"))
+
+
+def strict(world: World) -> None:
+    """Promise linearizable reads."""
+    world.policy = replace(world.policy, level=Level.STRICT)
+
+
+WRITES = {
+    "put": lambda proxy: proxy.put("a", "2"),
+    "update": lambda proxy: proxy.update("a", "2"),
+    "delete": lambda proxy: proxy.delete("a"),
+    "batch": lambda proxy: proxy.batch_put("a", "2"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_own_write_is_seen_by_every_later_read(
+    world: World, proxy: Proxy, write: str
+) -> None:
+    """After the answer to a write, reads through any proxy show it."""
+    other = world.proxy()
+    for each in (proxy, other):
+        assert value_of(await each.get("a")) == "1"
+    answer = await WRITES[write](proxy)
+    assert (answer.status, answer.outcome) == (200, Outcome.WRITE)
+    expected = None if write == "delete" else "2"
+    assert [value_of(await each.get("a")) for each in (proxy, other)] == [expected] * 2
+
+
+@pytest.mark.parametrize("write", ["put", "update", "delete"])
+async def test_fence_is_around_the_write(proxy: Proxy, write: str) -> None:
+    """Begin is done before anything is sent, end before the caller is answered."""
+    gate = proxy.world.upstream.hold("")
+    writing = asyncio.ensure_future(WRITES[write](proxy))
+    await gate.reached()
+    assert write_steps(proxy) == ["begin"]
+    assert isinstance(record(proxy), Pending)
+    gate.release()
+    answer = await writing
+    assert write_steps(proxy) == ["begin", "end"]
+    assert isinstance(record(proxy), Tombstone)
+    assert (answer.detail, answer.stored) == ("write-invalidated", False)
+    assert ends(proxy) == [FenceResult.INVALIDATED]
+
+
+async def test_write_waits_for_its_end_before_it_is_acknowledged(proxy: Proxy) -> None:
+    """A slow end holds the acknowledgement back: an acknowledged write has left no older entry."""
+    reached, opened = asyncio.Event(), asyncio.Event()
+
+    async def hold_end(step: Step) -> None:
+        if step.name == "end":
+            reached.set()
+            await opened.wait()
+
+    proxy.store.before = hold_end
+    writing = asyncio.ensure_future(proxy.put("a", "2"))
+    await reached.wait()
+    await quiesce()
+    assert proxy.world.newest("a") == "2"
+    assert not writing.done()
+    opened.set()
+    assert (await writing).status == 200
+
+
+async def test_write_passes_byte_for_byte(proxy: Proxy) -> None:
+    """Body and header fields reach upstream untouched, the answer comes back untouched."""
+    answer = await proxy.put("a", "2", ReturnValues="ALL_OLD")
+    sent = proxy.world.upstream.sent[-1]
+    assert json.loads(sent.body)["ReturnValues"] == "ALL_OLD"
+    assert (sent.repeatable, sent.timeout_s) == (False, proxy.world.fence.write_timeout_s)
+    assert json.loads(answer.body) == {"Attributes": {**key_of("a"), "v": {"S": "1"}}}
+    assert dict(answer.headers)["x-amzn-RequestId"] == "UPSTREAM1"
+
+
+async def test_refused_write_restores_the_hidden_entry(proxy: Proxy) -> None:
+    """A failed condition changed nothing: the entry from before serves on."""
+    await proxy.get("a")
+    entry = record(proxy)
+    answer = await proxy.put("a", "2", **NEVER)
+    assert (answer.status, answer.detail) == (400, "write-restored")
+    assert record(proxy) == entry
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+
+
+async def test_throttled_write_restores_the_hidden_entry(proxy: Proxy) -> None:
+    """A throttle is a definite refusal too."""
+    await proxy.get("a")
+    proxy.world.upstream.fail("PutItem", THROTTLED)
+    assert (await proxy.put("a", "2")).status == 400
+    assert ends(proxy) == [FenceResult.RESTORED]
+
+
+@pytest.mark.parametrize(
+    "failure", [UpstreamFailure.CONNECT, UpstreamFailure.CREDENTIALS, UpstreamFailure.OVERLOAD]
+)
+async def test_unsent_write_restores_the_hidden_entry(
+    proxy: Proxy, failure: UpstreamFailure
+) -> None:
+    """When nothing left this process, nothing changed."""
+    await proxy.get("a")
+    proxy.world.upstream.refuse("PutItem", failure)
+    with pytest.raises(UpstreamFailed) as raised:
+        await proxy.put("a", "2")
+    assert raised.value.failure is failure
+    assert isinstance(record(proxy), Entry)
+
+
+@pytest.mark.parametrize("how", ["reset", "silent", "500"])
+async def test_unknown_outcome_keeps_the_marker(world: World, proxy: Proxy, how: str) -> None:
+    """A write that may still take effect keeps its item out of the cache until it cannot.
+
+    It lands after the answer; no read through any proxy shows the older version after it.
+    """
+    other = world.proxy()
+    await other.get("a")
+    faults = {"reset": RESET_AFTER, "silent": SILENT_APPLIED_LATER, "500": FAILED_YET_APPLIED}
+    world.upstream.fail("PutItem", faults[how])
+    if how == "500":
+        assert (await proxy.put("a", "2")).detail == "write-kept"
+    else:
+        with pytest.raises(UpstreamFailed):
+            await proxy.put("a", "2")
+    assert (ends(proxy), len(proxy.debts)) == ([FenceResult.KEPT], 0)
+    assert isinstance(record(proxy), Pending)
+    before = await other.get("a")
+    assert (before.outcome, before.stored) == (Outcome.MISS, False)
+    world.upstream.land()
+    for each in (proxy, other):
+        assert value_of(await each.get("a")) == "2"
+    await world.clock.sleep(world.fence.marker_s)
+    filled = await other.get("a")
+    assert (filled.stored, value_of(filled)) == (True, "2")
+
+
+async def test_caller_that_hangs_up_does_not_stop_its_write(proxy: Proxy) -> None:
+    """The sequence is detached: the fence is ended although nobody waits for the answer."""
+    gate = proxy.world.upstream.hold("PutItem")
+    writing = asyncio.ensure_future(proxy.put("a", "2"))
+    await gate.reached()
+    writing.cancel()
+    await asyncio.wait({writing})
+    assert len(proxy.tasks) == 1
+    gate.release()
+    await quiesce()
+    assert ends(proxy) == [FenceResult.INVALIDATED]
+    assert proxy.world.newest("a") == "2"
+
+
+async def test_write_cut_off_at_stop_keeps_its_marker(proxy: Proxy) -> None:
+    """A write that is cancelled after it was sent has an unknown outcome."""
+    gate = proxy.world.upstream.hold("PutItem")
+    writing = asyncio.ensure_future(proxy.put("a", "2"))
+    await gate.reached()
+    await proxy.tasks.settle(0.0, asyncio.sleep)
+    await asyncio.wait({writing})
+    assert isinstance(record(proxy), Pending)
+    assert ends(proxy) == [FenceResult.KEPT]
+
+
+# The store is out
+
+
+@pytest.mark.parametrize("failure", list(StoreFailure))
+@pytest.mark.parametrize("write", WRITES)
+async def test_strict_write_without_a_fence_is_refused_unsent(
+    proxy: Proxy, write: str, failure: StoreFailure
+) -> None:
+    """At `strict` nothing is sent when the store is out, and nothing is owed for it."""
+    strict(proxy.world)
+    proxy.store.down = failure
+    with pytest.raises(StoreUnavailable):
+        await WRITES[write](proxy)
+    assert proxy.world.upstream.sent == []
+    assert len(proxy.debts) == 0
+    proxy.store.down = None
+    assert value_of(await proxy.get("a")) == "1"
+
+
+async def test_strict_write_whose_begin_was_lost_leaves_no_marker(proxy: Proxy) -> None:
+    """A begin that took effect although its reply was lost is taken back at once."""
+    strict(proxy.world)
+    proxy.store.lose_next_reply(step="begin")
+    with pytest.raises(StoreUnavailable):
+        await proxy.put("a", "2")
+    assert proxy.world.upstream.sent == []
+    assert not isinstance(record(proxy), Pending)
+
+
+async def test_strict_write_of_several_tables_is_all_or_nothing(world: World, proxy: Proxy) -> None:
+    """One fence that is not to be had refuses the whole write and gives the others back."""
+    strict(world)
+    world.upstream.tables.add(OTHER, pk="S")
+    generation = (await proxy.store.lookup(world.identity("a"))).generation
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin_table")
+    puts = [{"PutRequest": {"Item": key_of("a")}}]
+    with pytest.raises(StoreUnavailable):
+        await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
+    assert world.upstream.sent == []
+    sighting = await proxy.store.lookup(world.identity("a"))
+    assert (sighting.table_pending, sighting.generation) == (False, generation)
+
+
+@pytest.mark.parametrize("failure", list(StoreFailure))
+@pytest.mark.parametrize("write", WRITES)
+async def test_session_write_goes_on_without_the_store(
+    world: World, proxy: Proxy, write: str, failure: StoreFailure
+) -> None:
+    """The write is sent and owed; own reads bypass the store until the debt is paid."""
+    other = world.proxy()
+    await proxy.get("a")
+    proxy.store.down = failure
+    answer = await WRITES[write](proxy)
+    assert (answer.status, answer.detail) == (200, "write-debt")
+    proxy.store.down = None
+    own = await proxy.get("a")
+    expected = None if write == "delete" else "2"
+    assert (own.reason, value_of(own)) == (BypassReason.DEBT, expected)
+    assert proxy.told(DebtsChanged) == [DebtsChanged(1)]
+    await proxy.debts.pay_ripe()
+    assert proxy.told(DebtsChanged)[-1] == DebtsChanged(0)
+    for each in (proxy, other):
+        paid = await each.get("a")
+        assert (paid.reason, value_of(paid)) == (None, expected)
+
+
+async def test_debt_of_an_unknown_outcome_ripens_with_the_marker(proxy: Proxy) -> None:
+    """While the write may still take effect its debt is not paid, so nobody fills too early."""
+    proxy.store.down = StoreFailure.CONNECT
+    proxy.world.upstream.fail("PutItem", SILENT_APPLIED_LATER)
+    with pytest.raises(UpstreamFailed):
+        await proxy.put("a", "2")
+    proxy.store.down = None
+    await proxy.debts.pay_ripe()
+    assert len(proxy.debts) == 1
+    assert value_of(await proxy.get("a")) == "1"
+    proxy.world.upstream.land()
+    assert value_of(await proxy.get("a")) == "2"
+    await proxy.world.clock.sleep(proxy.world.fence.marker_s)
+    await proxy.debts.pay_ripe()
+    assert len(proxy.debts) == 0
+
+
+@pytest.mark.parametrize("failure", list(StoreFailure))
+@pytest.mark.parametrize("write", WRITES)
+async def test_accepted_write_is_never_reported_as_failed(
+    proxy: Proxy, write: str, failure: StoreFailure
+) -> None:
+    """When the end does not reach the store it is owed, at every level."""
+    strict(proxy.world)
+    proxy.store.fail_next(failure, step="end_table" if write == "batch" else "end")
+    answer = await WRITES[write](proxy)
+    assert (answer.status, answer.detail) == (200, "write-debt")
+    assert (await proxy.get("a")).reason is BypassReason.DEBT
+    await proxy.debts.pay_ripe()
+    assert (len(proxy.debts), (await proxy.get("a")).reason) == (0, None)
+
+
+async def test_writes_beyond_the_debts_bound_are_refused_unsent(world: World) -> None:
+    """Memory is bounded: without room to remember a debt the write is not sent."""
+    proxy = world.proxy(debts_max=1, configured={TABLE: KeySchema("pk")})
+    proxy.store.down = StoreFailure.CONNECT
+    await proxy.put("a", "2")
+    with pytest.raises(StoreUnavailable) as refused:
+        await proxy.put("b", "2")
+    assert refused.value.failure is StoreFailure.FULL
+    assert world.upstream.count("PutItem") == 1
+
+
+async def test_refused_write_of_several_tables_leaves_no_debt_for_ever(world: World) -> None:
+    """The debts of a write that was refused half-way are paid like all others."""
+    proxy = world.proxy(debts_max=1)
+    world.upstream.tables.add(OTHER, pk="S")
+    proxy.store.down = StoreFailure.CONNECT
+    puts = [{"PutRequest": {"Item": key_of("a")}}]
+    with pytest.raises(StoreUnavailable):
+        await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
+    assert world.upstream.sent == []
+    proxy.store.down = None
+    await proxy.debts.pay_ripe()
+    assert len(proxy.debts) == 0
+
+
+async def test_accepted_write_whose_debt_finds_no_room_is_still_accepted(world: World) -> None:
+    """Its marker keeps the item out of the cache until it dies; the answer is upstream's."""
+    proxy = world.proxy(debts_max=0, configured={TABLE: KeySchema("pk")})
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="end")
+    answer = await proxy.put("a", "2")
+    assert (answer.status, answer.detail) == (200, "write-debt")
+    read = await proxy.get("a")
+    assert (value_of(read), read.stored) == ("2", False)
+    await world.clock.sleep(world.fence.marker_s)
+    assert (await proxy.get("a")).stored
+
+
+# Pauses of the process
+
+
+def pausing(proxy: Proxy, times: int, for_s: float) -> None:
+    """Stop the whole process while a begin is under way, so many times."""
+    left = [for_s] * times
+
+    async def stop(step: Step) -> None:
+        if step.name.startswith("begin") and left:
+            proxy.world.clock.pause(left.pop())
+
+    proxy.store.before = stop
+
+
+async def test_pause_longer_than_the_marker_allows_begins_anew(proxy: Proxy) -> None:
+    """A write is not sent under a marker that could run out before its time-out."""
+    pausing(proxy, 1, 25.0)
+    assert (await proxy.put("a", "2")).status == 200
+    assert write_steps(proxy) == ["begin", "begin", "end"]
+
+
+async def test_short_pause_does_not_begin_anew(proxy: Proxy) -> None:
+    """As long as the marker outlives the write, one begin is enough."""
+    pausing(proxy, 1, 19.0)
+    await proxy.put("a", "2")
+    assert write_steps(proxy) == ["begin", "end"]
+
+
+async def test_process_paused_again_and_again_gives_up_unsent(proxy: Proxy) -> None:
+    """After three begins that came too late the write is refused, and its marker taken back."""
+    await proxy.get("a")
+    pausing(proxy, 3, 25.0)
+    with pytest.raises(StoreUnavailable):
+        await proxy.put("a", "2")
+    assert proxy.world.upstream.count("PutItem") == 0
+    assert isinstance(record(proxy), Entry)
+
+
+async def test_process_paused_again_and_again_leaves_no_debt_for_ever(proxy: Proxy) -> None:
+    """Giving up without a store leaves nothing that is owed for good."""
+    pausing(proxy, 3, 25.0)
+    proxy.store.down = StoreFailure.CONNECT
+    with pytest.raises(StoreUnavailable):
+        await proxy.put("a", "2")
+    proxy.store.down = None
+    await proxy.debts.pay_ripe()
+    assert len(proxy.debts) == 0
+
+
+async def test_debt_of_a_first_try_is_kept_through_the_second(proxy: Proxy) -> None:
+    """A begin that failed once and then succeeded is ended by paying its one debt."""
+    pausing(proxy, 1, 25.0)
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin")
+    assert (await proxy.put("a", "2")).detail == "write-debt"
+    assert len(proxy.debts) == 1
+    await proxy.debts.pay_ripe()
+    assert isinstance(record(proxy), Tombstone)
+
+
+# Write-through
+
+
+async def test_put_through_becomes_the_entry(proxy: Proxy) -> None:
+    """The next read is a hit on what was written, at no read capacity."""
+    await through(proxy.world)
+    answer = await proxy.put("a", "2")
+    assert (answer.stored, answer.detail) == (True, "write-stored")
+    hit = await proxy.get("a")
+    assert (hit.outcome, value_of(hit)) == (Outcome.HIT, "2")
+    assert proxy.world.upstream.count("GetItem") == 0
+
+
+async def test_write_through_into_an_unknown_table_only_invalidates(proxy: Proxy) -> None:
+    """Without a generation to store under, the first write of a table leaves a tombstone."""
+    proxy.world.policy = replace(proxy.world.policy, write_mode=WriteMode.THROUGH)
+    answer = await proxy.put("a", "2")
+    assert (answer.stored, answer.detail) == (False, "write-invalidated")
+
+
+async def test_entry_written_through_is_as_old_as_its_write(proxy: Proxy) -> None:
+    """Age counts from when the write was sent; jitter shortens as for fills."""
+    await through(proxy.world)
+    proxy.world.policy = replace(proxy.world.policy, fresh_ttl_s=100.0, jitter=0.1)
+    proxy.world.clock.chance = 1.0
+    gate = proxy.world.upstream.hold("PutItem")
+    sent_ms = proxy.store.now_ms()
+    writing = asyncio.ensure_future(proxy.put("a", "2"))
+    await gate.reached()
+    proxy.world.clock.pause(4.0)
+    gate.release()
+    await writing
+    entry = record(proxy)
+    assert isinstance(entry, Entry)
+    assert (entry.filled_ms, entry.soft_ms) == (sent_ms, sent_ms + 90_000)
+    assert (entry.negative, entry.item_bytes) == (False, 5)
+
+
+async def test_delete_through_becomes_an_absence(proxy: Proxy) -> None:
+    """After a delete the store says that there is no such item."""
+    await through(proxy.world)
+    assert (await proxy.delete("a")).stored
+    hit = await proxy.get("a")
+    assert (hit.outcome, hit.body) == (Outcome.NEGATIVE_HIT, b"{}")
+
+
+async def test_update_through_needs_the_whole_new_item(proxy: Proxy) -> None:
+    """With ALL_NEW the answer's item becomes the entry; without it the entry is dropped."""
+    await through(proxy.world)
+    assert not (await proxy.update("a", "2")).stored
+    assert isinstance(record(proxy), Tombstone)
+    assert (await proxy.update("a", "3", ReturnValues="ALL_NEW")).stored
+    hit = await proxy.get("a")
+    assert (hit.outcome, value_of(hit)) == (Outcome.HIT, "3")
+
+
+@pytest.mark.parametrize("why", ["too large", "no time", "no time for absence", "refused"])
+async def test_write_through_that_may_not_be_stored_only_invalidates(
+    proxy: Proxy, why: str
+) -> None:
+    """What the policy keeps out of the store, or DynamoDB refused, does not become an entry."""
+    await proxy.get("a")
+    await through(proxy.world)
+    changes: dict[str, dict[str, Any]] = {
+        "too large": {"entry_bytes_max": 10},
+        "no time": {"fresh_ttl_s": 0.0, "grace_s": 0.0},
+        "no time for absence": {"negative_ttl_s": 0.0},
+    }
+    proxy.world.policy = replace(proxy.world.policy, **changes.get(why, {}))
+    if why == "refused":
+        answer = await proxy.put("a", "2", **NEVER)
+    elif why == "no time for absence":
+        answer = await proxy.delete("a")
+    else:
+        answer = await proxy.put("a", "2")
+    assert not answer.stored
+    assert ends(proxy) == [FenceResult.RESTORED if why == "refused" else FenceResult.INVALIDATED]
+
+
+async def test_overlapping_writes_through_store_nothing(world: World, proxy: Proxy) -> None:
+    """Nobody knows the order of two writes in flight together: neither becomes the entry.
+
+    1. W begins, X begins.  2. DynamoDB applies X, then W.  3. W ends, X ends. Storing X's item
+    would leave an entry older than W.
+    """
+    await through(world)
+    other = world.proxy(configured={TABLE: KeySchema("pk")})
+    first = world.upstream.hold("PutItem")
+    w = asyncio.ensure_future(proxy.put("a", "w"))
+    await first.reached()
+    second = world.upstream.hold("PutItem", after_effect=True)
+    world.upstream._script.gates.remove(first)
+    x = asyncio.ensure_future(other.put("a", "x"))
+    await second.reached()
+    first.release()
+    await second.reached(2)
+    assert world.newest("a") == "w"
+    second.release()
+    answers = [await w, await x]
+    assert [answer.stored for answer in answers] == [False, False]
+    assert sorted(each.detail or "" for each in answers) == [
+        "write-invalidated",
+        "write-overlapped",
+    ]
+    assert value_of(await other.get("a")) == "w"
+
+
+async def test_write_through_after_a_lost_marker_stores_nothing(proxy: Proxy) -> None:
+    """A store that forgot the marker may have missed another write: tombstone, no entry."""
+    await through(proxy.world)
+    gate = proxy.world.upstream.hold("PutItem")
+    writing = asyncio.ensure_future(proxy.put("a", "2"))
+    await gate.reached()
+    proxy.store.flush()
+    gate.release()
+    answer = await writing
+    assert (answer.stored, answer.detail) == (False, "write-lost")
+    assert isinstance(record(proxy), Tombstone)
+
+
+# Which records a write fences
+
+
+async def test_put_learns_the_key_schema_once(world: World) -> None:
+    """PutItem carries no key: the schema is asked for before the first one."""
+    proxy = world.proxy()
+    for v in ("2", "3"):
+        await proxy.put("a", v)
+    assert world.upstream.count("DescribeTable") == 1
+    assert proxy.store.asked("begin_table") == 0
+
+
+async def test_put_of_unknown_key_schema_fences_the_whole_table(world: World) -> None:
+    """Where nobody may tell the key, any item may have changed."""
+    world.put_elsewhere("a", "1")
+    proxy = world.proxy()
+    await proxy.get("a")
+    world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+    answer = await proxy.put("a", "2")
+    assert (answer.detail, proxy.store.asked("begin_table")) == ("write-invalidated", 1)
+    assert value_of(await proxy.get("a")) == "2"
+
+
+async def test_write_through_of_a_whole_table_stores_nothing(world: World) -> None:
+    """A table's fence has no entry to put, even when the item is known."""
+    await through(world)
+    proxy = world.proxy()
+    world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+    answer = await proxy.put("a", "2")
+    assert (answer.status, answer.stored) == (200, False)
+
+
+async def test_item_that_does_not_fit_the_schema_asks_for_it_again(world: World) -> None:
+    """A table that was made anew with another key is noticed by its first item."""
+    proxy = world.proxy()
+    await proxy.put("a", "1")
+    world.upstream.tables.add(TABLE, id="S")
+    item = {"id": {"S": "n"}, "v": {"S": "1"}}
+    await proxy.call("PutItem", {"TableName": TABLE, "Item": item})
+    assert world.upstream.count("DescribeTable") == 2
+    identity = world.keys.item(TABLE, {"id": {"S": "n"}})
+    assert isinstance(proxy.store.record(identity), Tombstone)
+    assert proxy.store.asked("begin_table") == 0
+
+
+async def test_malformed_item_fences_the_whole_table(proxy: Proxy) -> None:
+    """An item without the key cannot be named; DynamoDB refuses it and the entries stay."""
+    await proxy.get("a")
+    answer = await proxy.call("PutItem", {"TableName": TABLE, "Item": {"v": {"S": "1"}}})
+    assert (answer.status, answer.detail) == (400, "write-restored")
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (
+            "BatchWriteItem",
+            {"RequestItems": {TABLE: [{"DeleteRequest": {"Key": key_of("a")}}]}},
+        ),
+        (
+            "TransactWriteItems",
+            {"TransactItems": [{"Delete": {"TableName": TABLE, "Key": key_of("a")}}]},
+        ),
+        ("ExecuteStatement", {"Statement": "DELETE FROM \"orders\" WHERE pk='a'"}),
+        ("BatchExecuteStatement", {"Statements": [{"Statement": 'UPDATE "orders" SET v=1'}]}),
+        ("ExecuteTransaction", {"TransactStatements": [{"Statement": "DELETE FROM orders"}]}),
+        ("DeleteTable", {"TableName": TABLE}),
+    ],
+)
+async def test_writes_of_unnamed_items_fence_the_whole_table(
+    world: World, proxy: Proxy, operation: str, body: dict[str, object]
+) -> None:
+    """No entry of the table from before the write is served after it, through any proxy."""
+    other = world.proxy()
+    await other.get("a")
+    delete = {"TableName": TABLE, "Key": key_of("a")}
+    effect = lambda: world.upstream.tables.call("DeleteItem", delete)  # noqa: E731 - one place
+    world.upstream.answer(operation, {}, effect=effect)
+    gate = world.upstream.hold(operation)
+    writing = asyncio.ensure_future(proxy.call(operation, body))
+    await gate.reached()
+    during = await other.get("a")
+    assert (during.reason, value_of(during)) == (BypassReason.TABLE_PENDING, "1")
+    gate.release()
+    assert (await writing).status == 200
+    assert value_of(await other.get("a")) is None
+
+
+async def test_write_of_several_tables_fences_each(world: World, proxy: Proxy) -> None:
+    """Every table named is fenced; the answer belongs to none of them."""
+    world.upstream.tables.add(OTHER, pk="S")
+    puts = [{"PutRequest": {"Item": key_of("a")}}]
+    answer = await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
+    assert (answer.table, answer.status) == (None, 200)
+    assert [told.table for told in proxy.told(FenceEnded)] == [OTHER, TABLE]
+
+
+async def test_refused_batch_leaves_the_entries(proxy: Proxy) -> None:
+    """A batch that changed nothing costs no cold cache."""
+    await proxy.get("a")
+    proxy.world.upstream.fail("BatchWriteItem", THROTTLED)
+    assert (await proxy.batch_put("a", "2")).status == 400
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+
+
+async def test_batch_of_unknown_outcome_keeps_the_table_unserved(proxy: Proxy) -> None:
+    """A batch that may still land keeps the table uncached for the marker's time, then raises."""
+    await proxy.get("a")
+    proxy.world.upstream.fail("BatchWriteItem", FAILED)
+    assert (await proxy.batch_put("a", "2")).detail == "write-kept"
+    assert (await proxy.get("a")).reason is BypassReason.TABLE_PENDING
+    await proxy.world.clock.sleep(proxy.world.fence.marker_s)
+    assert (await proxy.get("a")).outcome is Outcome.MISS
+
+
+async def test_batches_do_not_make_the_key_schema_be_asked_for_again(world: World) -> None:
+    """Only changes to tables themselves can change a key: item batches cost no DescribeTable."""
+    proxy = world.proxy()
+    for v in ("1", "2", "3"):
+        await proxy.put("a", v)
+        await proxy.batch_put("b", v)
+    assert world.upstream.count("DescribeTable") == 1
+
+
+async def test_key_schema_learned_while_a_table_is_made_anew_is_forgotten(world: World) -> None:
+    """A PutItem during DeleteTable must not bring the old key back for the new table.
+
+    Otherwise an item that has both the old and the new key attribute would be fenced under the
+    old key, and its entry under the new one would outlive the write.
+    """
+    proxy = world.proxy()
+    gate = world.upstream.hold("DeleteTable")
+    deleting = asyncio.ensure_future(proxy.call("DeleteTable", {"TableName": TABLE}))
+    await gate.reached()
+    await proxy.put("a", "1")
+    gate.release()
+    await deleting
+    world.upstream.tables.add(TABLE, id="S")
+    item = {"id": {"S": "n"}, **key_of("a"), "v": {"S": "1"}}
+    await proxy.call("PutItem", {"TableName": TABLE, "Item": item})
+    identity = world.keys.item(TABLE, {"id": {"S": "n"}})
+    assert isinstance(proxy.store.record(identity), Tombstone)
+
+
+async def test_bug_in_a_fence_is_no_debt(proxy: Proxy) -> None:
+    """Only the store's absence is forgiven: another error stops the write before it is sent."""
+
+    async def fall(step: Step) -> None:
+        if step.name == "begin":
+            raise ZeroDivisionError
+
+    proxy.store.before = fall
+    with pytest.raises(ZeroDivisionError):
+        await proxy.put("a", "2")
+    assert (proxy.world.upstream.sent, len(proxy.debts)) == ([], 0)
+
+
+async def test_readers_after_a_write_do_not_wait_for_a_fetch_from_before_it(proxy: Proxy) -> None:
+    """An acknowledged write takes the flight off the list: it could not serve them anyway."""
+    gate = proxy.world.upstream.hold("GetItem", after_effect=True)
+    first = asyncio.ensure_future(proxy.get("a"))
+    await gate.reached()
+    await proxy.put("a", "2")
+    proxy.world.upstream._script.gates.remove(gate)
+    assert value_of(await proxy.get("a")) == "2"
+    gate.release()
+    assert value_of(await first) == "1"
