@@ -60,11 +60,12 @@ class ItemFence:
         """Remove the marker and leave an entry, the hidden entry or a tombstone."""
         if outcome is WriteOutcome.UNKNOWN:
             return FenceResult.KEPT
-        if outcome is WriteOutcome.STORED and (draft is None or self._generation is None):
-            outcome = WriteOutcome.INVALIDATED
         stored = None
-        if outcome is WriteOutcome.STORED and self._generation is not None and draft is not None:
-            stored = (self._generation, draft)
+        if outcome is WriteOutcome.STORED:
+            if draft is not None and self._generation is not None:
+                stored = (self._generation, draft)
+            else:
+                outcome = WriteOutcome.INVALIDATED
         return await self._store.end(
             self._identity, token=self._token, outcome=outcome, stored=stored
         )

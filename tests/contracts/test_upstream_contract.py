@@ -1,6 +1,7 @@
-"""The `Upstream` port: kept by the adapter in front of the fake and of real engines.
+"""The `Upstream` port: kept by the adapter before the fake and real engines, and by its stand-in.
 
-The second half states what the fake promises beyond DynamoDB: faults, gates, lag.
+The stand-in, `ScriptedUpstream`, is what the flows' unit tests use. The second half states what
+both fakes promise beyond DynamoDB: faults, gates, lag.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from tests.fakes.fake_upstream_script import (
     Fault,
     Match,
 )
+from tests.fakes.scripted_upstream import ScriptedUpstream
 
 Json = dict[str, Any]
+Fake = FakeUpstream | ScriptedUpstream
 KEY: Json = {"pk": {"S": "a"}}
 
 
@@ -84,32 +87,59 @@ def adapter(endpoint: str) -> AiohttpUpstream:
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeUpstream]:
-    """Give a fake with one table."""
+async def sockets() -> AsyncIterator[FakeUpstream]:
+    """Give a fake that listens, with one table."""
     async with FakeUpstream() as running:
         running.tables.add("t", pk="S")
         yield running
 
 
 @pytest.fixture
-async def upstream(fake: FakeUpstream) -> AsyncIterator[Upstream]:
-    """Give the adapter in front of the fake."""
+async def scripted() -> AsyncIterator[ScriptedUpstream]:
+    """Give a fake in this process, with one table."""
+    made = ScriptedUpstream(SystemClock())
+    made.tables.add("t", pk="S")
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["sockets", "scripted"])
+def fake(request: pytest.FixtureRequest) -> Fake:
+    """Give each of the fakes."""
+    made: Fake = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+async def upstream(fake: Fake) -> AsyncIterator[Upstream]:
+    """Give the port in front of the fake."""
+    if isinstance(fake, ScriptedUpstream):
+        yield fake
+        return
     async with adapter(fake.endpoint) as made:
         yield made
 
 
 @pytest.fixture(
     params=[
-        "fake",
+        "sockets",
+        "scripted",
         pytest.param("dynamodb", marks=pytest.mark.engine),
         pytest.param("dynalite", marks=pytest.mark.engine),
     ]
 )
-async def anywhere(request: pytest.FixtureRequest, fake: FakeUpstream) -> AsyncIterator[Upstream]:
-    """Give the adapter in front of the fake and of each real engine."""
-    named = request.param
-    endpoint = fake.endpoint if named == "fake" else request.getfixturevalue(named).endpoint
-    async with adapter(endpoint) as made:
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Give each fake and each real engine."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def anywhere(engine: Any) -> AsyncIterator[Upstream]:
+    """Give the port in front of each of them."""
+    if isinstance(engine, ScriptedUpstream):
+        yield engine
+        return
+    async with adapter(engine.endpoint) as made:
         yield made
 
 
@@ -135,7 +165,7 @@ async def test_any_status_is_returned_whole(anywhere: Upstream) -> None:
     ],
 )
 async def test_fault_strikes_once_and_applies_as_said(
-    upstream: Upstream, fake: FakeUpstream, *, fault: Fault, status: int, error: str, after: str
+    upstream: Upstream, fake: Fake, *, fault: Fault, status: int, error: str, after: str
 ) -> None:
     """A scripted error answers one request, which took effect exactly when the script says so."""
     await upstream.send(put("t", "old"))
@@ -148,7 +178,7 @@ async def test_fault_strikes_once_and_applies_as_said(
 
 @pytest.mark.parametrize("fault", [RESET_AFTER, SILENT_YET_APPLIED])
 async def test_lost_answer_belongs_to_an_applied_write(
-    upstream: Upstream, fake: FakeUpstream, fault: Fault
+    upstream: Upstream, fake: Fake, fault: Fault
 ) -> None:
     """A write whose answer is lost is in the table all the same."""
     await upstream.send(get("t"))  # so that connecting takes nothing of the short time-out
@@ -160,7 +190,7 @@ async def test_lost_answer_belongs_to_an_applied_write(
     assert content_of(await upstream.send(get("t"))) == "new"
 
 
-async def test_delayed_effect_lands_when_told(upstream: Upstream, fake: FakeUpstream) -> None:
+async def test_delayed_effect_lands_when_told(upstream: Upstream, fake: Fake) -> None:
     """A write may land long after its answer, over what was written in between."""
     fake.fail("PutItem", FAILED_APPLIED_LATER)
     assert (await upstream.send(put("t", "delayed"))).status == 500
@@ -172,7 +202,7 @@ async def test_delayed_effect_lands_when_told(upstream: Upstream, fake: FakeUpst
 
 @pytest.mark.parametrize(("after_effect", "visible"), [(False, None), (True, "held")])
 async def test_held_write_is_visible_only_after_its_effect(
-    upstream: Upstream, fake: FakeUpstream, *, after_effect: bool, visible: str | None
+    upstream: Upstream, fake: Fake, *, after_effect: bool, visible: str | None
 ) -> None:
     """A gate holds on the side of the effect that it names, and only what it fits."""
     gate = fake.hold(Match("PutItem", "held"), after_effect=after_effect)
@@ -185,7 +215,7 @@ async def test_held_write_is_visible_only_after_its_effect(
 
 
 async def test_held_write_lands_although_its_client_has_gone(
-    upstream: Upstream, fake: FakeUpstream
+    upstream: Upstream, fake: Fake
 ) -> None:
     """A client that gives up does not take its write back."""
     gate = fake.hold("PutItem")
@@ -199,7 +229,7 @@ async def test_held_write_lands_although_its_client_has_gone(
     assert content_of(await upstream.send(get("t"))) == "orphan"
 
 
-async def test_lagging_replica_shows_older_versions(upstream: Upstream, fake: FakeUpstream) -> None:
+async def test_lagging_replica_shows_older_versions(upstream: Upstream, fake: Fake) -> None:
     """Eventually consistent reads look back as many versions as told; consistent ones do not."""
     for content in ("1", "2", "3"):
         await upstream.send(put("t", content))
@@ -211,9 +241,7 @@ async def test_lagging_replica_shows_older_versions(upstream: Upstream, fake: Fa
     assert content_of(await upstream.send(get("t"))) == "3"
 
 
-async def test_lag_in_seconds_hides_younger_versions(
-    upstream: Upstream, fake: FakeUpstream
-) -> None:
+async def test_lag_in_seconds_hides_younger_versions(upstream: Upstream, fake: Fake) -> None:
     """With a lag in seconds, eventually consistent reads do not see what is younger."""
     await upstream.send(put("t", "1"))
     fake.tables.lag_s = 3600.0
@@ -221,30 +249,29 @@ async def test_lag_in_seconds_hides_younger_versions(
     assert content_of(await upstream.send(get("t"))) == "1"
 
 
-async def test_unprocessed_part_of_a_batch_is_left_out(
-    upstream: Upstream, fake: FakeUpstream
-) -> None:
+async def test_unprocessed_part_of_a_batch_is_left_out(sockets: FakeUpstream) -> None:
     """Of a batch that is processed in part, the rest comes back and took no effect."""
     items: list[Json] = [{"pk": {"S": name}} for name in "abc"]
     writes: list[Json] = [{"PutRequest": {"Item": item}} for item in items]
-    fake.fail("BatchWriteItem", UNPROCESSED)
-    reply = await upstream.send(request("BatchWriteItem", {"RequestItems": {"t": writes}}))
-    assert json.loads(reply.body) == {"UnprocessedItems": {"t": [writes[1]]}}
-    fake.fail("BatchGetItem", UNPROCESSED)
     wanted = {"RequestItems": {"t": {"Keys": items}}}
-    reply = await upstream.send(request("BatchGetItem", wanted))
+    async with adapter(sockets.endpoint) as upstream:
+        sockets.fail("BatchWriteItem", UNPROCESSED)
+        reply = await upstream.send(request("BatchWriteItem", {"RequestItems": {"t": writes}}))
+        assert json.loads(reply.body) == {"UnprocessedItems": {"t": [writes[1]]}}
+        sockets.fail("BatchGetItem", UNPROCESSED)
+        reply = await upstream.send(request("BatchGetItem", wanted))
     assert json.loads(reply.body) == {
         "Responses": {"t": [items[0], items[2]]},
         "UnprocessedKeys": {"t": {"Keys": [items[1]]}},
     }
 
 
-async def test_unsigned_request_is_refused(fake: FakeUpstream) -> None:
+async def test_unsigned_request_is_refused(sockets: FakeUpstream) -> None:
     """The fake notices a request that carries no signature."""
     headers = {"X-Amz-Target": "DynamoDB_20120810.ListTables"}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(fake.endpoint, data=b"{}", headers=headers) as reply,
+        session.post(sockets.endpoint, data=b"{}", headers=headers) as reply,
     ):
         assert reply.status == 400
         assert b"MissingAuthenticationToken" in await reply.read()

@@ -90,6 +90,10 @@ class ScriptedUpstream:
         self._script.gates.append(gate)
         return gate
 
+    def keep_held(self, gate: Gate) -> None:
+        """Let requests that come from now on pass a gate; who has reached it stays."""
+        self._script.gates.remove(gate)
+
     def release(self) -> None:
         """Open every gate and take them away."""
         self._script.release()

@@ -14,6 +14,7 @@ import pytest
 
 from proxy.embedded import valkey as embedded
 from proxy.embedded.valkey import RunningStore, start_valkey, valkey_binary
+from proxy.flow import debts
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.relay import Relay
 from tests.support.serving import (
@@ -172,14 +173,18 @@ async def asked(proxy: Serving) -> float:
 
 
 async def recovered(one: Serving, other: Serving, version: int) -> None:
-    """Wait until both proxies have the store again, then demand the newest version as a hit."""
-    await store_serves(one)
-    await store_serves(other)
+    """Wait until the store is back and told of everything, then demand the newest version as a hit.
+
+    The one that wrote shows nothing older meanwhile: what it owes, it does not read.
+    """
 
     async def paid() -> bool:
+        assert (await read(one))[0] == version
         return await one.metric("dynaside_debts") == 0
 
     await until_told(paid)
+    await store_serves(one)
+    await store_serves(other)
     for proxy in (other, one):
         found, _ = await read(proxy)
         assert found == version
@@ -214,6 +219,23 @@ async def test_requests_go_on_through_an_outage(
         await recovered(one, other, 7)
         await write(other, 8)
         assert (await read(one))[0] == 8
+
+
+async def test_own_writes_are_read_until_the_store_knows_of_them(
+    fake: FakeUpstream, outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is back still holds the older entry: who owes it a write does not read it."""
+    monkeypatch.setattr(debts, "_PAY_EVERY_S", 1.5)
+    async with two_proxies(fake, outage) as (one, other):
+        await warm(one, 1)
+        await outage.swallowed()
+        await write(one, 2)
+        await outage.connected()
+        await store_serves(one)
+        found, reply = await read(one)
+        assert (found, reply.cache) == (2, "dynaside; fwd=bypass; detail=debt")
+        assert (await read(other))[0] in {1, 2}  # the other one cannot know yet
+        await recovered(one, other, 2)
 
 
 async def test_full_store_still_takes_invalidations(fake: FakeUpstream, outage: Outage) -> None:

@@ -111,9 +111,11 @@ def test_ops_may_be_a_unix_socket(tmp_path: Path) -> None:
 def test_address_in_use_is_the_operators_to_correct(name: str) -> None:
     """The error names the setting; whatever was started is ended."""
     conductor = conductor_of(NOBODY)
-    with socket.create_server(getattr(conductor.settings.listen, f"{name}_address")):
-        with pytest.raises(SettingsInvalid, match=f"listen.{name}: cannot listen on"):
-            run(conductor.settings)
+    with (
+        socket.create_server(getattr(conductor.settings.listen, f"{name}_address")),
+        pytest.raises(SettingsInvalid, match=f"listen.{name}: cannot listen on"),
+    ):
+        run(conductor.settings)
     assert run(conductor.settings, on_ready=conductor.signal) == 0
 
 

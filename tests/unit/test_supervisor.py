@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import structlog
 
 from proxy import supervisor
 from proxy.core.errors import SettingsInvalid
+from proxy.edge.fleet_ops import WorkerClient, WorkerSlot
 from proxy.edge.log import _ForeignHandler
+from proxy.edge.merged_metrics import MergedMetrics
 from proxy.supervisor import run
 from tests.support.conductor import Conductor, conducted, conductor_of
 from tests.support.proxy_process import ENVIRON
@@ -38,9 +41,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.setLevel(logging.WARNING)
 
 
-def fleet(upstream: str = NOBODY, **settings: Any) -> Conductor:
+def fleet(upstream: str = NOBODY, settings: Mapping[str, Any] | None = None) -> Conductor:
     """Return a conductor of two workers."""
-    return conductor_of(upstream, {"workers": 2, **settings})
+    return conductor_of(upstream, {"workers": 2, **(settings or {})})
 
 
 def workers(conductor: Conductor) -> list[dict[str, Any]]:
@@ -126,9 +129,29 @@ def test_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
         os.kill(workers(conductor)[0]["pid"], signal.SIGSTOP)
         conductor.signal()
 
-    conductor = fleet(**{"http.drain_s": 0.1})
+    conductor = fleet(settings={"http.drain_s": 0.1})
     with conducted(conductor, score):
         assert run(conductor.settings) == 1
+
+
+async def test_stop_overtakes_the_start_of_a_process(tmp_path: Path) -> None:
+    """A stop that comes while a process is being created reaches that process all the same."""
+    async with WorkerClient() as client:
+        worker = supervisor._Worker(
+            WorkerSlot(0, tmp_path / "0.sock"),
+            settings=fleet().settings,
+            client=client,
+            metrics=MergedMetrics(1),
+        )
+        assert await worker.stop() == 0  # never started
+        worker = supervisor._Worker(
+            WorkerSlot(0, tmp_path / "0.sock"),
+            settings=fleet().settings,
+            client=client,
+            metrics=MergedMetrics(1),
+        )
+        worker.start()
+        assert await worker.stop() == 0
 
 
 def test_worker_that_cannot_start_ends_it(
@@ -136,7 +159,7 @@ def test_worker_that_cannot_start_ends_it(
 ) -> None:
     """The worker's own status comes back, and its words are said once."""
     monkeypatch.delenv("AWS_REGION")
-    conductor = fleet(**{"upstream.endpoint": None})
+    conductor = fleet(settings={"upstream.endpoint": None})
     assert run(conductor.settings) == 2
     assert capfd.readouterr().err.count("no AWS region") == 1
 
@@ -148,7 +171,7 @@ def test_worker_killed_before_it_was_ready_ends_it(
     killed = tmp_path / "python"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o700)
-    monkeypatch.setattr(supervisor.sys, "executable", str(killed))
+    monkeypatch.setattr(sys, "executable", str(killed))
     assert run(fleet().settings) == 1
 
 

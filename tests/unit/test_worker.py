@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -56,3 +57,14 @@ def test_anything_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError, match="settings"):
         worker.main()
     assert did == [(42, signal.SIGTERM)]
+
+
+def test_module_run_ends_with_the_workers_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m proxy.worker` exits as the worker did."""
+    did = given(monkeypatch, load_settings(environ={}))
+    monkeypatch.setattr("proxy.app.run", vars(worker)["run"])
+    monkeypatch.setattr("proxy.embedded.tether.tie_to_parent", vars(worker)["tie_to_parent"])
+    monkeypatch.delitem(sys.modules, "proxy.worker")
+    with pytest.raises(SystemExit, match="7"):
+        runpy.run_module("proxy.worker", run_name="__main__")
+    assert len(did) == 2

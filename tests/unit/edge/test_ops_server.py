@@ -12,6 +12,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from proxy.core.lifecycle import Probes, ProcessEvent
 from proxy.core.policy import TablePolicy
+from proxy.core.values import TableName
 from proxy.edge.ops_server import (
     SECURITY_HEADERS,
     ProxyStatus,
@@ -29,7 +30,7 @@ STORE_DOWN = ProxyStatus(
     debts=3,
     upstream_endpoint="https://dynamodb.eu-central-1.amazonaws.com",
     table_default=TablePolicy(),
-    tables={"orders": TablePolicy(fresh_ttl_s=60.0)},
+    tables={TableName("orders"): TablePolicy(fresh_ttl_s=60.0)},
 )
 
 Client = TestClient[web.Request, web.Application]
@@ -121,20 +122,28 @@ async def test_status_shows_the_proxy_as_json(client: Client) -> None:
 
 
 async def test_status_is_refused_to_a_peer_that_is_not_loopback(
-    app: web.Application, tmp_path: Path
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A peer without a loopback address (here a Unix socket's) sees probes but no status."""
+    """A peer from elsewhere sees probes but no status."""
+    monkeypatch.setattr(web.BaseRequest, "remote", "192.0.2.1")
+    reply = await client.get("/status")
+    assert reply.status == 403
+    assert "loopback" in await reply.text()
+    assert (await client.get("/livez")).status == 200
+
+
+async def test_status_is_shown_through_a_unix_socket(app: web.Application, tmp_path: Path) -> None:
+    """Whoever may open the socket's file is on this host: a supervisor asks its workers so."""
     runner = web.AppRunner(app)
     await runner.setup()
     path = str(tmp_path / "ops.sock")
     try:
         await web.UnixSite(runner, path).start()
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session:
-            async with session.get("http://ops/status") as response:
-                assert response.status == 403
-                assert "loopback" in await response.text()
-            async with session.get("http://ops/livez") as response:
-                assert response.status == 200
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+            session.get("http://ops/status") as response,
+        ):
+            assert response.status == 200
     finally:
         await runner.cleanup()
 

@@ -23,10 +23,13 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(autouse=True)
 async def _nothing_left_over() -> AsyncIterator[None]:
-    """Fail the test that leaves a task behind."""
+    """Fail the test that leaves a task behind, or in which a callback failed."""
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
     yield
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks left over: {sorted(task.get_name() for task in left)}"
+    assert not failed, f"nobody handled: {failed}"
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ async def airport() -> AsyncIterator[Airport]:
     made = Airport()
     yield made
     assert (len(made.coalescer), len(made.tasks)) == (0, 0)
+    assert made.coalescer._flights == {}, "items that were read once take memory for ever"
 
 
 async def test_readers_of_one_instant_share_one_fetch(airport: Airport) -> None:
@@ -149,6 +150,24 @@ async def test_confirmation_never_makes_a_result_older(airport: Airport) -> None
     flight.asks()
     flight.confirmed(early)
     assert flight.current_as_of == 2
+
+
+async def test_result_of_a_flight_that_never_asked_is_its_leaders_alone(airport: Airport) -> None:
+    """As long as a flight has not said as of when it is current, nobody may join it."""
+
+    async def fetch(_: Flight[int]) -> int:
+        await asyncio.sleep(1.0)
+        return 0
+
+    first = asyncio.ensure_future(
+        airport.coalescer.share(A, fetch, generation=G1, joins_started=False)
+    )
+    await quiesce()
+    second = await airport.reader()
+    assert await first == (0, True)
+    await quiesce()
+    await airport.land()
+    assert await second == (1, True)
 
 
 async def test_readers_that_could_not_share_share_the_next_flight(airport: Airport) -> None:

@@ -111,6 +111,16 @@ async def test_two_debts_on_one_item_are_paid_one_by_one(ledger: Ledger) -> None
     assert (ledger.owes("a"), len(ledger.debts)) == (False, 0)
 
 
+async def test_paying_one_item_leaves_the_other_owed(ledger: Ledger) -> None:
+    """Only the item whose debt is paid is read from the store again."""
+    paid = ledger.debts.open(ledger.item("a"))
+    ledger.debts.open(ledger.item("b"))
+    ledger.debts.ripen(paid, in_s=0.0)
+    await ledger.debts.pay_ripe()
+    assert (ledger.owes("a"), ledger.owes("b")) == (False, True)
+    assert len(ledger.debts._keys) == 1
+
+
 async def test_paying_stops_while_the_store_is_out(ledger: Ledger) -> None:
     """One failure is enough: the others are not tried, and all stay owed."""
     for pk in "abc":

@@ -51,6 +51,7 @@ async def test_reads_and_writes_find_their_paths(proxy: Proxy) -> None:
 
 async def test_every_request_is_told_once(proxy: Proxy) -> None:
     """Operation, table, outcome, reason, status and time of each answer are told."""
+    await proxy.world.clock.sleep(9.0)
     gate = proxy.world.upstream.hold("GetItem")
     answering = proxy.tasks.spawn(
         proxy.dispatcher.answer(client_request("GetItem", {**GET, "ConsistentRead": True})), "test"
@@ -167,6 +168,13 @@ async def test_compressed_read_passes_through(
     answer = await proxy.dispatcher.answer(client_request(operation, body, Content_Encoding="gzip"))
     assert (answer.outcome, answer.reason) == (Outcome.BYPASS, reason)
     assert proxy.world.upstream.sent[0].body == body
+
+
+async def test_unfenced_request_in_an_unknown_coding_passes_through(proxy: Proxy) -> None:
+    """What cannot write needs no looking into."""
+    request = client_request("Query", b"\x00", Content_Encoding="br")
+    answer = await proxy.dispatcher.answer(request)
+    assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.OPERATION)
 
 
 @pytest.mark.parametrize("failure", list(UpstreamFailure))

@@ -80,12 +80,14 @@ async def test_own_question_is_a_repeatable_read(world: World, proxy: Proxy) -> 
         "Content-Type": "application/x-amz-json-1.0",
         "X-Amz-Target": "DynamoDB_20120810.DescribeTable",
     }
-    assert (sent.method, sent.target, sent.repeatable) == ("POST", "/", True)
+    assert (sent.method, sent.target) == ("POST", "/")
+    assert (sent.streams, sent.repeatable) == (False, True)
     assert sent.timeout_s == READ_TIMEOUT_S
 
 
 async def test_exchange_is_told_with_its_duration(world: World, proxy: Proxy) -> None:
     """Every answer is told with operation, table, status and elapsed time."""
+    await world.clock.sleep(9.0)
     gate = world.upstream.hold("GetItem")
     plan = world.read_plan("a")
     fetching = proxy.tasks.spawn(proxy.exchange.fetch(plan, consistent=True), "fetch")
@@ -164,6 +166,14 @@ async def test_reply_that_is_not_understood_is_kept_whole(world: World, proxy: P
     fetched = await proxy.exchange.fetch(world.read_plan("a"), consistent=True)
     assert (fetched.found, fetched.failed) == (None, False)
     assert json.loads(fetched.reply.body) == {"Item": {}, "Novelty": 1}
+
+
+@pytest.mark.parametrize("status", [302, 400, 500])
+async def test_empty_error_is_no_absence(world: World, proxy: Proxy, status: int) -> None:
+    """Only a 200 says that there is no such item, whatever the body looks like."""
+    world.upstream.answer("GetItem", b"{}", status=status)
+    fetched = await proxy.exchange.fetch(world.read_plan("a"), consistent=True)
+    assert (fetched.found, proxy.told(CapacityConsumed)) == (None, [])
 
 
 @pytest.mark.parametrize("failure", list(UpstreamFailure))

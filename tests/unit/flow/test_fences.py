@@ -7,14 +7,36 @@ import zlib
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import WriteOutcome
+from proxy.core.fence import ItemIdentity, WriteOutcome
 from proxy.core.record import Entry, EntryDraft, Pending, Tombstone
-from proxy.core.values import FenceResult
+from proxy.core.values import FenceResult, Generation, Token
 from proxy.flow.fences import ItemFence, TableFence, end_quietly
+from tests.fakes.memory_store import MemoryStore
 from tests.support.flow_world import TABLE, World
 
 BODY = b'{"Item":{"pk":{"S":"a"}}}'
 DRAFT = EntryDraft(0.0, 60.0, 90.0, negative=False, item_bytes=3, crc32=zlib.crc32(BODY), body=BODY)
+
+
+class Watched(MemoryStore):
+    """A store that remembers what it was told of each write's outcome."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock, world.fence)
+        self.outcomes: list[WriteOutcome] = []
+
+    async def end(
+        self,
+        identity: ItemIdentity,
+        *,
+        token: Token,
+        outcome: WriteOutcome,
+        stored: tuple[Generation, EntryDraft] | None = None,
+    ) -> FenceResult:
+        """Remember the outcome; `STORED` and nothing else comes with an entry."""
+        assert (outcome is WriteOutcome.STORED) == (stored is not None)
+        self.outcomes.append(outcome)
+        return await super().end(identity, token=token, outcome=outcome, stored=stored)
 
 
 def item_fence(world: World) -> ItemFence:
@@ -57,17 +79,23 @@ async def test_end_of_an_item_fence_follows_the_outcome(
     world: World, outcome: WriteOutcome, draft: EntryDraft | None, result: FenceResult, left: type
 ) -> None:
     """Each outcome leaves the one record that is right for it."""
+    world.store = watched = Watched(world)
     await fill(world)
     fence = item_fence(world)
     await fence.begin()
     assert isinstance(world.store.record(world.identity("a")), Pending)
     assert await fence.end(outcome, draft) is result
+    if outcome is WriteOutcome.STORED and draft is None:
+        outcome = WriteOutcome.INVALIDATED
+    assert watched.outcomes == ([] if result is FenceResult.KEPT else [outcome])
     assert isinstance(world.store.record(world.identity("a")), left)
 
 
 async def test_fence_that_never_began_stores_nothing(world: World) -> None:
     """Without the generation that begin returned, a known item still only invalidates."""
+    world.store = watched = Watched(world)
     assert await item_fence(world).end(WriteOutcome.STORED, DRAFT) is FenceResult.LOST
+    assert watched.outcomes == [WriteOutcome.INVALIDATED]
     assert isinstance(world.store.record(world.identity("a")), Tombstone)
 
 

@@ -14,7 +14,7 @@ from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry, Leased, Pending, Tombstone
 from proxy.core.values import FillResult, Generation
 from proxy.flow.coalescer import Flight
-from proxy.flow.events import FillEnded
+from proxy.flow.events import CapacityConsumed, FillEnded
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.ports import UpstreamReply
 from tests.fakes.fake_upstream_script import FAILED, RESET_AFTER, THROTTLED
@@ -170,6 +170,35 @@ async def test_flight_is_current_as_of_its_question_until_its_fill_is_accepted(
     assert flyer.flight.current_as_of > came_later
 
 
+async def test_reader_that_came_while_the_lease_was_asked_for_may_share(flyer: Flyer) -> None:
+    """The item is asked for after the lease: whoever came before that gets nothing too old."""
+    came: list[int] = []
+
+    async def come(step: Step) -> None:
+        if step.name == "lease":
+            came.append(flyer.flight.tick())
+
+    flyer.store.before = come
+    flyer.store.fail_next(StoreFailure.REFUSED, step="fill")
+    await flyer.fly()
+    assert came[0] < flyer.flight.current_as_of
+
+
+async def test_reader_that_came_while_waiting_may_share_what_another_proxy_filled(
+    flyer: Flyer, other: Flyer
+) -> None:
+    """An entry got by asking for the lease is current as of the last time it was asked for."""
+    gate = flyer.world.upstream.hold("GetItem")
+    first, second = flyer.soon(), other.soon()
+    await gate.reached()
+    await flyer.world.clock.sleep(0.1)
+    came = other.flight.tick()
+    gate.release()
+    await asyncio.gather(first, second)
+    assert (await second).entry is not None
+    assert came < other.flight.current_as_of
+
+
 @pytest.mark.parametrize("meanwhile", ["begin", "invalidate", "flush", "other lease"])
 async def test_refused_fill_stores_nothing_and_proves_nothing(flyer: Flyer, meanwhile: str) -> None:
     """Once the lease has gone, the fetched item is answered but not stored, and not shared."""
@@ -199,6 +228,13 @@ async def test_refused_fill_stores_nothing_and_proves_nothing(flyer: Flyer, mean
     assert (landing.stored, flyer.fills) == (False, [FillResult.REFUSED])
     assert flyer.record == before
     assert flyer.flight.current_as_of < came_later
+
+
+async def test_item_of_just_the_allowed_size_is_stored(flyer: Flyer) -> None:
+    """The bound itself is allowed."""
+    size = len(json.dumps({"Item": {**key_of("a"), "v": {"S": "1"}}}))
+    flyer.world.policy = replace(flyer.world.policy, entry_bytes_max=size)
+    assert (await flyer.fly()).stored
 
 
 async def test_item_too_large_is_answered_but_not_stored(flyer: Flyer) -> None:
@@ -413,6 +449,7 @@ async def test_consistent_read_replaces_a_fresh_entry(flyer: Flyer) -> None:
     assert stored
     assert isinstance(flyer.record, Entry)
     assert flyer.record.body == reply.body
+    assert flyer.proxy.told(CapacityConsumed)[-1] == CapacityConsumed(TABLE, 1.0)
     assert b'"2"' in reply.body
 
 

@@ -93,6 +93,7 @@ async def test_step_passes_and_is_told_with_its_duration(guard: Guard, step: str
     async def take_time(_: Step) -> None:
         guard.world.clock.pause(0.25)
 
+    await guard.world.clock.sleep(9.0)
     guard.behind.before = take_time
     await STEPS[step](guard)
     assert [each.name for each in guard.behind.steps] == [step]
@@ -119,11 +120,16 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
     assert lease.state == "leased"
     assert await guard.store.fill(identity, token=token, generation=generation, draft=DRAFT)
     assert (await guard.store.lookup(identity)).entry is not None
+    found = await guard.store.lease(identity, token=token, generation=generation, force=False)
+    assert found.entry is not None
     assert await guard.store.begin(identity, token=token) == generation
     ended = await guard.store.end(
         identity, token=token, outcome=WriteOutcome.STORED, stored=(generation, DRAFT)
     )
     assert ended == "stored"
+    await guard.store.begin_table(identity.table_key, token=token)
+    await guard.store.end_table(identity.table_key, token=token, outcome=WriteOutcome.ABORTED)
+    assert (await guard.store.lookup(identity)).generation == generation
 
 
 async def test_serving_is_as_the_store_says(guard: Guard) -> None:

@@ -17,6 +17,7 @@ from tests.support.flow_world import TABLE, Proxy, World
 from tests.support.virtual_time import quiesce
 
 SCHEMA = KeySchema("pk")
+KEYED = [{"AttributeName": "pk", "KeyType": "HASH"}]
 
 
 @pytest.fixture
@@ -34,8 +35,10 @@ async def book(proxy: Proxy) -> SchemaBook:
 async def test_schema_is_asked_for_once(world: World, book: SchemaBook) -> None:
     """DescribeTable is asked once an hour, not once per write."""
     assert [await book.schema_of(TABLE) for _ in range(3)] == [SCHEMA] * 3
+    await world.clock.sleep(3599.0)
+    assert await book.schema_of(TABLE) == SCHEMA
     assert world.upstream.count("DescribeTable") == 1
-    await world.clock.sleep(3601.0)
+    await world.clock.sleep(2.0)
     assert await book.schema_of(TABLE) == SCHEMA
     assert world.upstream.count("DescribeTable") == 2
 
@@ -79,7 +82,7 @@ async def test_unknown_schema_is_asked_for_again_soon(
     """A schema that nobody told is None for half a minute, then asked for again."""
     match why:
         case "denied":
-            world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+            world.upstream.answer("DescribeTable", {"Table": {"KeySchema": KEYED}}, status=400)
         case "broken":
             world.upstream.fail("DescribeTable", FAILED)
         case "silent":
@@ -105,20 +108,46 @@ async def test_forgotten_schema_is_asked_for_again(world: World, book: SchemaBoo
     assert await book.schema_of(TABLE) == KeySchema("id", "at")
 
 
+@pytest.mark.parametrize("older_lands", ["first", "last"])
 async def test_answer_to_a_question_from_before_forgetting_is_not_kept(
-    world: World, book: SchemaBook
+    world: World, book: SchemaBook, older_lands: str
 ) -> None:
     """What was asked before the table was made anew answers nobody who asks after it."""
-    gate = world.upstream.hold("DescribeTable", after_effect=True)
+    older = world.upstream.hold("DescribeTable", after_effect=True)
     before = asyncio.ensure_future(book.schema_of(TABLE))
-    await gate.reached()
+    await older.reached()
+    world.upstream.keep_held(older)
+    newer = world.upstream.hold("DescribeTable", after_effect=True)
     world.upstream.tables.add(TABLE, id="S")
     book.forget(TABLE)
     after = asyncio.ensure_future(book.schema_of(TABLE))
-    await gate.reached(2)
-    gate.release()
+    await newer.reached()
+    for gate in (older, newer) if older_lands == "first" else (newer, older):
+        gate.release()
+        await quiesce()
     assert [await before, await after] == [SCHEMA, KeySchema("id")]
     assert await book.schema_of(TABLE) == KeySchema("id")
+    assert world.upstream.count("DescribeTable") == 2
+
+
+async def test_question_is_shared_although_an_older_one_lands_meanwhile(
+    world: World, book: SchemaBook
+) -> None:
+    """The landing of a forgotten question leaves the younger one to be shared."""
+    older = world.upstream.hold("DescribeTable")
+    before = asyncio.ensure_future(book.schema_of(TABLE))
+    await older.reached()
+    world.upstream.keep_held(older)
+    newer = world.upstream.hold("DescribeTable")
+    book.forget(TABLE)
+    askers = [asyncio.ensure_future(book.schema_of(TABLE))]
+    await newer.reached()
+    older.release()
+    await before
+    askers.append(asyncio.ensure_future(book.schema_of(TABLE)))
+    await quiesce()
+    newer.release()
+    assert await asyncio.gather(*askers) == [SCHEMA, SCHEMA]
     assert world.upstream.count("DescribeTable") == 2
 
 
@@ -129,14 +158,11 @@ async def test_memory_is_bounded(
     monkeypatch.setattr(schemas, "_TABLES_MAX", 2)
     for name in ("one", "two", "three"):
         world.upstream.tables.add(name, pk="S")
+    for name in ("one", "two", "one", "three", "three"):
         await book.schema_of(TableName(name))
-    await book.schema_of(TableName("three"))
     assert world.upstream.count("DescribeTable") == 3
     await book.schema_of(TableName("one"))
     assert world.upstream.count("DescribeTable") == 4
-
-
-KEYED = [{"AttributeName": "pk", "KeyType": "HASH"}]
 
 
 @pytest.mark.parametrize(

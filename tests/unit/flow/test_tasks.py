@@ -104,6 +104,18 @@ async def test_settle_cancels_what_takes_too_long(tasks: TaskOwner, events: list
     assert (len(tasks), events) == (0, [])
 
 
+async def test_settle_waits_for_the_others_when_one_fails(tasks: TaskOwner) -> None:
+    """A task that fails while stopping does not cut the others short."""
+
+    async def fail() -> None:
+        raise UpstreamFailed(UpstreamFailure.RESET, "broken", maybe_applied=True)
+
+    tasks.spawn(fail(), "fail")
+    task = tasks.spawn(asyncio.sleep(1.0, "done"), "nap")
+    await tasks.settle(2.0, asyncio.sleep)
+    assert task.result() == "done"
+
+
 async def test_settle_with_nothing_to_do_returns_at_once(tasks: TaskOwner) -> None:
     """Stopping an idle owner takes no time."""
     await tasks.settle(2.0, asyncio.sleep)

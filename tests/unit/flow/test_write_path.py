@@ -228,7 +228,7 @@ async def test_strict_write_without_a_fence_is_refused_unsent(
     with pytest.raises(StoreUnavailable):
         await WRITES[write](proxy)
     assert proxy.world.upstream.sent == []
-    assert len(proxy.debts) == 0
+    assert (len(proxy.debts), ends(proxy)) == (0, [])
     proxy.store.down = None
     assert value_of(await proxy.get("a")) == "1"
 
@@ -255,6 +255,7 @@ async def test_strict_write_of_several_tables_is_all_or_nothing(world: World, pr
     assert world.upstream.sent == []
     sighting = await proxy.store.lookup(world.identity("a"))
     assert (sighting.table_pending, sighting.generation) == (False, generation)
+    assert ends(proxy) == [FenceResult.RESTORED] * 2
 
 
 @pytest.mark.parametrize("failure", list(StoreFailure))
@@ -415,7 +416,7 @@ async def test_put_through_becomes_the_entry(proxy: Proxy) -> None:
     """The next read is a hit on what was written, at no read capacity."""
     await through(proxy.world)
     answer = await proxy.put("a", "2")
-    assert (answer.stored, answer.detail) == (True, "write-stored")
+    assert (answer.stored, answer.detail, answer.table) == (True, "write-stored", TABLE)
     hit = await proxy.get("a")
     assert (hit.outcome, value_of(hit)) == (Outcome.HIT, "2")
     assert proxy.world.upstream.count("GetItem") == 0
@@ -433,6 +434,7 @@ async def test_entry_written_through_is_as_old_as_its_write(proxy: Proxy) -> Non
     await through(proxy.world)
     proxy.world.policy = replace(proxy.world.policy, fresh_ttl_s=100.0, jitter=0.1)
     proxy.world.clock.chance = 1.0
+    await proxy.world.clock.sleep(9.0)
     gate = proxy.world.upstream.hold("PutItem")
     sent_ms = proxy.store.now_ms()
     writing = asyncio.ensure_future(proxy.put("a", "2"))
@@ -444,6 +446,15 @@ async def test_entry_written_through_is_as_old_as_its_write(proxy: Proxy) -> Non
     assert isinstance(entry, Entry)
     assert (entry.filled_ms, entry.soft_ms) == (sent_ms, sent_ms + 90_000)
     assert (entry.negative, entry.item_bytes) == (False, 5)
+
+
+async def test_item_of_just_the_allowed_size_is_written_through(proxy: Proxy) -> None:
+    """The bound itself is allowed."""
+    await through(proxy.world)
+    body = b'{"Item":{"pk":{"S":"a"},"v":{"S":"2"}}}'
+    proxy.world.policy = replace(proxy.world.policy, entry_bytes_max=len(body))
+    assert (await proxy.put("a", "2")).stored
+    assert (await proxy.get("a")).body == body
 
 
 async def test_delete_through_becomes_an_absence(proxy: Proxy) -> None:
@@ -499,7 +510,7 @@ async def test_overlapping_writes_through_store_nothing(world: World, proxy: Pro
     w = asyncio.ensure_future(proxy.put("a", "w"))
     await first.reached()
     second = world.upstream.hold("PutItem", after_effect=True)
-    world.upstream._script.gates.remove(first)
+    world.upstream.keep_held(first)
     x = asyncio.ensure_future(other.put("a", "x"))
     await second.reached()
     first.release()
@@ -692,7 +703,7 @@ async def test_readers_after_a_write_do_not_wait_for_a_fetch_from_before_it(prox
     first = asyncio.ensure_future(proxy.get("a"))
     await gate.reached()
     await proxy.put("a", "2")
-    proxy.world.upstream._script.gates.remove(gate)
+    proxy.world.upstream.keep_held(gate)
     assert value_of(await proxy.get("a")) == "2"
     gate.release()
     assert value_of(await first) == "1"

@@ -1,0 +1,98 @@
+"""Claims of proxy.services: the graph it builds works, follows its settings and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.embedded.valkey import RunningStore
+from tests.fakes.fake_upstream import FakeUpstream
+from tests.support.serving import item, key, post, serving, until
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeUpstream]:
+    """A DynamoDB with table `t` that holds the item `a`."""
+    async with FakeUpstream() as upstream:
+        upstream.tables.add("t", pk="S")
+        upstream.tables.call("PutItem", item("a", 1))
+        yield upstream
+
+
+async def test_graph_caches(fake: FakeUpstream, valkey: RunningStore) -> None:
+    """A miss, a hit, a write, and the state of all of it in status and metrics."""
+    async with serving(fake.endpoint, store=valkey.url) as proxy:
+        seen = [(await proxy.call("GetItem", key("a"))).cache for _ in range(2)]
+        assert [each.split(";")[1] for each in seen] == [" fwd=miss", " hit"]
+        assert (await proxy.call("PutItem", item("a", 2))).status == 200
+        status = (await proxy.ops("/status")).content
+        assert status["store"] == {"serving": True, "why": "", "breaker": "closed"}
+        assert (status["debts"], status["upstream_endpoint"]) == (0, fake.endpoint)
+        assert status["uptime_s"] > 0
+        assert await proxy.metric("dynaside_config_info", 'level_default="session"') == 1
+
+
+async def test_without_a_store_everything_passes_through(fake: FakeUpstream) -> None:
+    """`store.url` null caches nothing and hinders nothing."""
+    async with serving(fake.endpoint) as proxy:
+        for _ in range(2):
+            reply = await proxy.call("GetItem", key("a"))
+            assert reply.cache == "dynaside; fwd=bypass; detail=store-down"
+        assert (await proxy.call("PutItem", item("a", 2))).status == 200
+        store = (await proxy.ops("/status")).content["store"]
+        assert (store["serving"], store["why"]) == (False, "no store is configured")
+
+
+async def test_store_password_is_used(fake: FakeUpstream, empty_valkey: RunningStore) -> None:
+    """User name and password may be settings of their own, beside the URL."""
+    empty_valkey.ask("ACL", "SETUSER", "graph", "on", ">right", "~*", "&*", "+@all")
+    settings = {"store.username": "graph", "store.password": "right"}
+    async with serving(fake.endpoint, store=empty_valkey.url, settings=settings) as proxy:
+        assert (await proxy.call("GetItem", key("a"))).status == 200
+        clients = empty_valkey.ask("CLIENT", "LIST").decode()
+    assert " user=graph " in clients
+
+
+async def test_configured_key_schema_is_not_asked_for(
+    fake: FakeUpstream, valkey: RunningStore
+) -> None:
+    """A table whose key the operator gave needs no DescribeTable to fence a PutItem."""
+    fake.tables.add("orders", pk="S")
+    order = item("a", 3) | {"TableName": "orders"}
+    schema = {"partition": {"name": "pk", "type": "S"}}
+    for tables, questions in (({}, 1), ({"orders": {"key_schema": schema}}, 0)):
+        before = fake.count("DescribeTable")
+        settings = {"tables": tables}
+        async with serving(fake.endpoint, store=valkey.url, settings=settings) as proxy:
+            assert (await proxy.call("PutItem", order)).status == 200
+        assert fake.count("DescribeTable") - before == questions
+
+
+async def test_requests_in_flight_are_counted(fake: FakeUpstream) -> None:
+    """The gauge shows what the data server is answering now."""
+    gate = fake.hold("GetItem")
+    async with serving(fake.endpoint) as proxy, proxy.wire() as wire:
+        await wire.send(post("GetItem", key("a")))
+        await gate.reached()
+        assert await proxy.metric("dynaside_in_flight_requests") == 1
+        gate.release()
+        await wire.reply()
+        await until(lambda: proxy.services.data_server.in_flight == 0)
+        assert await proxy.metric("dynaside_in_flight_requests") == 0
+
+
+async def test_everything_started_is_ended(fake: FakeUpstream, valkey: RunningStore) -> None:
+    """After the end no task of the graph is left, not even one that waits for upstream."""
+    before = asyncio.all_tasks()
+    fake.hold("PutItem")
+    async with serving(fake.endpoint, store=valkey.url) as proxy, proxy.wire() as wire:
+        await wire.send(post("PutItem", item("a", 4)))
+        await fake.counted("PutItem", 1)
+    assert len(proxy.services.tasks) == 0
+    left = {task.get_name() for task in asyncio.all_tasks() - before}
+    assert left.isdisjoint({"write", "store", "debts", "loop lag"})
+    fake.release()
