@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import platform
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +60,28 @@ class Services:
     tasks: TaskOwner
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What every part is built with."""
+
+    settings: Settings
+    clock: Clock
+    emit: Emit
+    tasks: TaskOwner
+    stack: AsyncExitStack
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run work in the background until the stack ends."""
+        kept = self.tasks.keep(work, name, self.clock.sleep)
+        task = asyncio.get_running_loop().create_task(kept, name=name)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.stack.push_async_callback(end)
+
+
 async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Services:
     """Build everything; `stack` ends it in reverse order.
 
@@ -77,18 +99,17 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
         events.on_event(event)
 
     tasks = TaskOwner(emit)
+    frame = _Frame(settings, clock, emit, tasks, stack)
     instance_id = clock.token().hex()
-    upstream = await _upstream(settings, endpoints, instance_id, clock, emit, stack)
+    upstream = await _upstream(frame, endpoints, instance_id)
     keys = KeySpace(settings.store.namespace, endpoints.region)
     breaker = Breaker(
         failures_to_open=settings.breaker.failures_to_open, open_s=settings.breaker.open_s
     )
-    store: Store = GuardedStore(
-        _store(settings, keys, clock, emit, stack), breaker=breaker, clock=clock, emit=emit
-    )
+    store: Store = GuardedStore(_store(frame, keys), breaker=breaker, clock=clock, emit=emit)
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
-    _in_background(stack, debts.pay(), "debts")
-    _in_background(stack, metrics.watch_loop_lag(clock), "loop lag")
+    frame.keep(debts.pay, "debts")
+    frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
     graph = _Graph(settings, clock, emit, tasks, keys, store, debts)
     dispatcher = graph.dispatcher(upstream)
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
@@ -183,16 +204,13 @@ class _Graph:
         return SchemaBook(exchange, configured=configured, tasks=self.tasks, clock=self.clock)
 
 
-async def _upstream(
-    settings: Settings,
-    endpoints: Endpoints,
-    instance_id: str,
-    clock: Clock,
-    emit: Emit,
-    stack: AsyncExitStack,
-) -> AiohttpUpstream:
+async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:
+    settings, clock, stack = frame.settings, frame.clock, frame.stack
     keeper = CredentialsKeeper(
-        botocore_chain(region=endpoints.region), clock=clock, emit=emit, watched=profile_files()
+        botocore_chain(region=endpoints.region),
+        clock=clock,
+        emit=frame.emit,
+        watched=profile_files(),
     )
     keeper.start()
     stack.push_async_callback(keeper.close)
@@ -215,9 +233,8 @@ async def _upstream(
     return await stack.enter_async_context(upstream)
 
 
-def _store(
-    settings: Settings, keys: KeySpace, clock: Clock, emit: Emit, stack: AsyncExitStack
-) -> RedisStore:
+def _store(frame: _Frame, keys: KeySpace) -> RedisStore:
+    settings = frame.settings
     given = settings.store
     options = StoreOptions(
         url=given.url or "",
@@ -229,9 +246,9 @@ def _store(
         heartbeat_age_s_max=given.heartbeat_age_s_max,
         quarantine_s=given.quarantine_s,
     )
-    lanes = RedisLanes(options, keys=keys, clock=clock, emit=emit)
-    _in_background(stack, lanes.serve(), "store")
-    return RedisStore(lanes, fence=settings.fence_policy(), clock=clock)
+    lanes = RedisLanes(options, keys=keys, clock=frame.clock, emit=frame.emit)
+    frame.keep(lanes.serve, "store")
+    return RedisStore(lanes, fence=settings.fence_policy(), clock=frame.clock)
 
 
 def _metrics(settings: Settings) -> Metrics:
@@ -256,13 +273,3 @@ def _http_options(settings: Settings) -> HttpOptions:
         connections_max=http.connections_max,
     )
     return HttpOptions(limits, http.cache_status, http.server_name)
-
-
-def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    task = asyncio.get_running_loop().create_task(work, name=name)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)

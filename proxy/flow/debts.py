@@ -90,7 +90,9 @@ class Debts:
         for debt in [debt for debt in self._debts if debt.ripe_s <= now_s]:
             try:
                 result = await debt.fence.end(WriteOutcome.INVALIDATED, None)
-            except StoreUnavailable:
+            except StoreUnavailable as unavailable:
+                if unavailable.failure is StoreFailure.REFUSED:
+                    continue  # the store is there: other records may well be paid
                 return
             self._debts.discard(debt)
             self._keys.subtract(debt.fence.keys)

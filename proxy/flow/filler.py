@@ -90,7 +90,9 @@ class Filler:
     ) -> tuple[UpstreamReply, bool]:
         """Forward a ConsistentRead and let its answer replace the entry.
 
-        The fill is awaited: the caller's next, cached read must not be older than this one.
+        The fill is awaited, so that the caller's next, cached read is not older than this one.
+        Where another reader holds the lease nothing is stored: its fill is as good, but for writes
+        that pass no proxy.
         """
         token = self._clock.token()
         try:

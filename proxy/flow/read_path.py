@@ -23,6 +23,10 @@ from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
 
 
+class _NotUnderstoodError(Exception):
+    """Upstream answered a fetch of ours with 200 and something else than an item."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPorts:
     """What the read path works with."""
@@ -49,6 +53,15 @@ class ReadPath:
         Raises:
             UpstreamFailed: upstream gave no answer and no entry may stand in for it.
         """
+        try:
+            return await self._answer(plan, request)
+        except _NotUnderstoodError:
+            # A reply in a shape of tomorrow: let upstream answer the very question itself.
+            reply = await self._ports.exchange.forward(request, plan.get.table)
+            answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
+            return answer.explained(BypassReason.UNDECODABLE, plan.get.table)
+
+    async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         if (reason := self._why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
         try:
@@ -164,6 +177,8 @@ class ReadPath:
             return self._built(plan, body, outcome)
         assert landing.fetched is not None, "a flight landed with nothing"
         fetched = landing.fetched
+        if fetched.found is None and fetched.reply.status == 200:  # noqa: PLR2004
+            raise _NotUnderstoodError
         if fetched.found is None:
             return pass_fetched(fetched.reply, outcome, plan.get.table)
         body = get_body(plan.get, fetched.found.body, fetched.found.consumed if led else None)

@@ -16,8 +16,9 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock
 from proxy.flow.tasks import TaskOwner
 
-# A schema never changes but by deleting the table; a denial may end with a new IAM policy.
-_KNOWN_FOR_S: Final = 3600.0
+# A schema changes only when the table is deleted and made anew. Done through this proxy, that is
+# forgotten at once; done elsewhere, it is unknown here for this long. One DescribeTable a minute.
+_KNOWN_FOR_S: Final = 60.0
 _UNKNOWN_FOR_S: Final = 30.0
 _TABLES_MAX: Final = 10_000
 

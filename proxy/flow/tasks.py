@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from proxy.core.errors import ProxyError
 from proxy.flow.events import Emit, InvariantViolated
 
 T = TypeVar("T")
+_PAUSE_S: Final = 1.0
 
 
 class TaskOwner:
@@ -42,6 +43,23 @@ class TaskOwner:
             timer.cancel()
             everyone.cancel()
             await asyncio.gather(timer, everyone, return_exceptions=True)
+
+    async def keep(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """Run work that should never end, again after a pause when a bug ends it; cancel to stop.
+
+        Without the store's or the debts' worker the process would look well and be wrong.
+        """
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - counted, and the work goes on
+                self._emit(InvariantViolated(f"{name}: {type(error).__name__}"))
+            await sleep(_PAUSE_S)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

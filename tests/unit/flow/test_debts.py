@@ -130,6 +130,15 @@ async def test_paying_stops_while_the_store_is_out(ledger: Ledger) -> None:
     assert (len(ledger.debts), ledger.world.store.asked("end")) == (3, 1)
 
 
+async def test_a_refused_payment_does_not_hold_up_the_others(ledger: Ledger) -> None:
+    """A store that refuses one record is there: the others are paid, that one stays owed."""
+    for pk in "abc":
+        ledger.debts.ripen(ledger.debts.open(ledger.item(pk)), in_s=0.0)
+    ledger.world.store.fail_next(StoreFailure.REFUSED)
+    await ledger.debts.pay_ripe()
+    assert (len(ledger.debts), ledger.world.store.asked("end")) == (1, 3)
+
+
 async def test_payer_pays_once_the_store_is_back(ledger: Ledger) -> None:
     """The background task keeps trying and pays within moments of the store's return."""
     ledger.world.store.down = StoreFailure.CONNECT

@@ -133,10 +133,13 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
 
 
 async def test_serving_is_as_the_store_says(guard: Guard) -> None:
-    """Whether hits are allowed is the store's to say, whatever the breaker thinks."""
+    """Whether hits are allowed, and why not, is the store's to say, whatever the breaker thinks."""
     assert (guard.store.serving, guard.store.why_not_serving) == (True, "")
     guard.behind.stop_serving("not connected")
     assert (guard.store.serving, guard.store.why_not_serving) == (False, "not connected")
+    assert not guard.store.quarantined
+    guard.behind.stop_serving()
+    assert guard.store.quarantined
 
 
 async def test_store_that_does_not_answer_is_not_asked_any_more(guard: Guard) -> None:

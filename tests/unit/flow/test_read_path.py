@@ -513,10 +513,18 @@ async def test_upstreams_refusal_reaches_every_reader_of_the_flight(proxy: Proxy
 
 
 async def test_reply_that_is_not_understood_passes_and_is_not_stored(proxy: Proxy) -> None:
-    """An answer with members unknown to the proxy reaches the client whole."""
-    proxy.world.upstream.answer("GetItem", {"Item": key_of("a"), "Novelty": 1})
-    answer = await proxy.get("a")
+    """The client's own request decides what an answer with unknown members looks like.
+
+    The proxy's fetch is for the whole item; passing its reply on would ignore a projection.
+    """
+    for _ in range(2):
+        proxy.world.upstream.answer("GetItem", {"Item": key_of("a"), "Novelty": 1})
+    answer = await proxy.get("a", ProjectionExpression="pk")
     assert json.loads(answer.body) == {"Item": key_of("a"), "Novelty": 1}
+    assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.UNDECODABLE)
+    fetch, forwarded = (json.loads(sent.body) for sent in proxy.world.upstream.sent[-2:])
+    assert "ProjectionExpression" not in fetch
+    assert forwarded["ProjectionExpression"] == "pk"
     assert proxy.store.record(proxy.world.identity("a")) is None
 
 

@@ -120,3 +120,31 @@ async def test_settle_with_nothing_to_do_returns_at_once(tasks: TaskOwner) -> No
     """Stopping an idle owner takes no time."""
     await tasks.settle(2.0, asyncio.sleep)
     assert asyncio.get_running_loop().time() == 0.0
+
+
+async def test_kept_work_starts_again_after_a_bug_or_an_end(
+    tasks: TaskOwner, events: list[Event]
+) -> None:
+    """A worker that should never end is counted and started anew, until it is cancelled."""
+    runs: list[str] = []
+    pauses: list[float] = []
+    fourth = asyncio.Event()
+
+    async def work() -> None:
+        runs.append("run")
+        if len(runs) == 1:
+            raise KeyError("a bug")
+        if len(runs) == 4:
+            fourth.set()
+            await asyncio.Event().wait()
+
+    async def sleep(delay_s: float) -> None:
+        pauses.append(delay_s)
+
+    kept = asyncio.ensure_future(tasks.keep(work, "worker", sleep))
+    await fourth.wait()
+    kept.cancel()
+    await asyncio.gather(kept, return_exceptions=True)
+    assert kept.cancelled()
+    assert events == [InvariantViolated("worker: KeyError")]
+    assert pauses == [1.0] * 3
