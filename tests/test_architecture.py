@@ -76,8 +76,7 @@ LONG_MODULES: Final = {
 }
 FUNCTION_LINES_MAX: Final = 50
 PARAMETERS_MAX: Final = 5
-MANY_PARAMETERS: Final = {
-}
+MANY_PARAMETERS: Final[dict[str, str]] = {}
 
 BROAD: Final = {"Exception", "BaseException", "CancelledError", "asyncio.CancelledError"}
 SWALLOWS: Final = {
