@@ -12,6 +12,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -197,11 +198,10 @@ class Lane:
             self.up = False
             waiting, self._queue = list(self._queue), deque()
             self._fail(waiting, StoreUnavailable(StoreFailure.CLOSED, "stopping"))
-        try:
+        # It is gone either way.
+        with suppress(redis.exceptions.RedisError, OSError, TimeoutError):
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.disconnect(nowait=True)
-        except (redis.exceptions.RedisError, OSError, TimeoutError):
-            pass  # it is gone either way
 
 
 async def _read(connection: AbstractConnection) -> Any:

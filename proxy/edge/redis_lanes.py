@@ -165,7 +165,7 @@ class RedisLanes:
             _GATE_KEPT_MS,
         )
         ((store_ms, gate_in_ms),) = checked(await round_trip(command))
-        self._emit(StoreEvictions(_evicted(info)))
+        self._emit(StoreEvictions(server.evicted_total))
         return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_ms / 1000)
 
     async def _beat(self) -> None:
@@ -253,10 +253,3 @@ def checked(replies: Replies) -> Replies:
 def milliseconds(seconds: float) -> int:
     """Return whole milliseconds, as scripts take them."""
     return round(seconds * 1000)
-
-
-def _evicted(info: bytes) -> int:
-    for line in info.splitlines():
-        if line.startswith(b"evicted_keys:"):
-            return int(line.partition(b":")[2])
-    return 0

@@ -24,20 +24,22 @@ _UPTIME_ROUNDING_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """The parts of `INFO server` and `INFO replication` that the protocol stands on.
+    """The parts of `INFO server`, `replication` and `stats` that the protocol stands on.
 
     Args:
         incarnation: names this server as primary since its start or promotion.
         primary_for_s: how long at least it has been the primary; 0 when it was ever promoted,
             since a promotion has no time stamp.
+        evicted_total: keys evicted for space since its start.
     """
 
     incarnation: Incarnation
     primary_for_s: float
+    evicted_total: int
 
 
 def parse_info(info: bytes) -> ServerInfo:
-    """Read the reply of `INFO server` joined with that of `INFO replication`.
+    """Read the reply of `INFO server replication stats`.
 
     Raises:
         StoreUnavailable: the server is a replica, or does not say who it is.
@@ -53,7 +55,11 @@ def parse_info(info: bytes) -> ServerInfo:
     promoted = fields.get("master_replid2", _NEVER_PROMOTED) != _NEVER_PROMOTED
     uptime_s = float(fields.get("uptime_in_seconds", 0)) - _UPTIME_ROUNDING_S
     digest = blake2b(identity.encode(), digest_size=INCARNATION_BYTES).digest()
-    return ServerInfo(Incarnation(digest), 0.0 if promoted else max(0.0, uptime_s))
+    return ServerInfo(
+        incarnation=Incarnation(digest),
+        primary_for_s=0.0 if promoted else max(0.0, uptime_s),
+        evicted_total=int(fields.get("evicted_keys", 0)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
