@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from proxy.stop_signals import StopSignals
 EXIT_OK: Final = 0
 EXIT_HURRIED: Final = 1
 _DRAIN_POLL_S: Final = 0.02
+_DEBTS_S: Final = 5.0  # with `http.drain_s` (20 s) still below Kubernetes' 30 s
 
 
 def run(
@@ -76,10 +77,11 @@ async def _serve(
         log.info("draining", in_flight=services.data_server.in_flight)
         await data.stop_accepting()
         drained = await _drain(services, settings.http.drain_s, stop)
+        await _pay_debts(services, stop)
         # What has not ended by now is cut off, here and not one by one while things are closed.
         await services.tasks.settle(0, asyncio.sleep)
         services.probes.move(ProcessEvent.DRAINED)
-        log.info("stopped", drained=drained)
+        log.info("stopped", drained=drained, debts=len(services.debts))
     return EXIT_OK if drained else EXIT_HURRIED
 
 
@@ -95,6 +97,16 @@ async def _drain(services: Services, drain_s: float, stop: StopSignals) -> bool:
     except TimeoutError:
         return True  # the bound is the operator's; what is left is ended with the tasks
     return True
+
+
+async def _pay_debts(services: Services, stop: StopSignals) -> None:
+    """Give the store a last chance to hear of our writes: the next process knows of none."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DEBTS_S):
+            while services.debts.payable:
+                if stop.hurried.is_set():
+                    return
+                await asyncio.sleep(_DRAIN_POLL_S)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

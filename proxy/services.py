@@ -58,6 +58,7 @@ class Services:
     ops_app: web.Application
     probes: Probes
     tasks: TaskOwner
+    debts: Debts
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
         )
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
-    return Services(server, ops_app, probes, tasks)
+    return Services(server, ops_app, probes, tasks, debts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class _Graph:
                 coalescer=coalescer,
                 debts=self.debts,
                 tasks=self.tasks,
+                clock=self.clock,
                 emit=self.emit,
             )
         )
@@ -201,7 +203,14 @@ class _Graph:
             table: KeySchema(given.partition.name, given.sort.name if given.sort else None)
             for table, given in self.settings.key_schemas.items()
         }
-        return SchemaBook(exchange, configured=configured, tasks=self.tasks, clock=self.clock)
+        return SchemaBook(
+            exchange,
+            self.store,
+            keys=self.keys,
+            configured=configured,
+            tasks=self.tasks,
+            clock=self.clock,
+        )
 
 
 async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:
@@ -272,4 +281,4 @@ def _http_options(settings: Settings) -> HttpOptions:
         keepalive_s=http.keepalive_s,
         connections_max=http.connections_max,
     )
-    return HttpOptions(limits, http.cache_status, http.server_name)
+    return HttpOptions(limits, http.cache_status, http.server_name, settings.cross_origin_allowed)

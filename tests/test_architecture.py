@@ -25,7 +25,7 @@ CORE: Final = [
     "values", "errors", "reserved_words", "lifecycle", "breaker", "json_text", "content_coding",
     "attributes", "policy", "request", "record", "fence", "freshness", "item_size", "projection",
     "cache_key", "operations", "responses", "cache_status", "table_writes", "write_through",
-    "plan",
+    "drafting", "plan",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
@@ -33,7 +33,7 @@ FLOW: Final = [
 ]
 
 CORE_LIBRARIES: Final = {
-    "__future__", "binascii", "collections", "dataclasses", "enum", "hashlib", "itertools",
+    "__future__", "binascii", "collections", "dataclasses", "enum", "hashlib",
     "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
@@ -80,6 +80,7 @@ MANY_PARAMETERS: Final[dict[str, str]] = {}
 
 BROAD: Final = {"Exception", "BaseException", "CancelledError", "asyncio.CancelledError"}
 SWALLOWS: Final = {
+    "proxy/edge/credentials.py": "a provider may run any program; told and tried again",
     "proxy/edge/http_server.py": "one request fails, the process goes on",
     "proxy/flow/tasks.py": "a worker that a bug ended is counted and started again",
 }

@@ -7,7 +7,7 @@ message that names what is allowed and never repeats the text, which may hold a 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -55,8 +55,24 @@ def check_endpoint(text: str) -> str:
     raise ValueError("must be http(s)://HOST[:PORT], without path, query or user name")
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, an address or `localhost`, is this machine for sure."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_store_url(text: str) -> str:
-    """Accept `redis://`, `rediss://` (TLS) with host, or `unix://` with an absolute path."""
+    """Accept `redis://`, `rediss://` (TLS) with host, or `unix://` with an absolute path.
+
+    No query: redis-py would take options from it that are settings here, past their bounds.
+    """
+    if "?" in text or "#" in text:
+        raise ValueError(
+            "must have no query and no fragment: time-outs, user name and password are settings"
+            " of their own; within a password, write %3F for ? and %23 for #"
+        )
     parts = _split_url(text)
     if parts.scheme in _NETWORK_SCHEMES and parts.hostname and re.fullmatch(r"(/\d*)?", parts.path):
         return text
@@ -68,14 +84,13 @@ def check_store_url(text: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL fit for people to see: passwords in user part and query are masked."""
+    """Return a store URL fit for people to see: its password is masked."""
     parts = urlsplit(url)
     user_part, at, host_part = parts.netloc.rpartition("@")
     user, colon, _ = user_part.partition(":")
     netloc = f"{user}:{MASK}@{host_part}" if colon else f"{user_part}{at}{host_part}"
-    query = re.sub(r"(?<=password=)[^&]*", MASK, parts.query)
     # Not urlunsplit: it turns unix:///path into unix:/path.
-    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
+    return f"{parts.scheme}://{netloc}{parts.path}"
 
 
 def url_has_password(url: str) -> bool:

@@ -6,10 +6,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from proxy.configuration.checks import is_loopback
 from proxy.configuration.sections import (
     Breaker,
     Fence,
@@ -75,6 +77,14 @@ class Settings(Section):
     def policy_of(self, table: str) -> TablePolicy:
         """Return a table's policy: one dictionary access, made for every request."""
         return self.policies.get(TableName(table), self.default_policy)
+
+    @property
+    def cross_origin_allowed(self) -> bool:
+        """Whether requests that web pages make from a browser are served."""
+        if self.http.cross_origin is not None:
+            return self.http.cross_origin
+        endpoint = self.upstream.endpoint
+        return endpoint is not None and is_loopback(urlsplit(endpoint).hostname or "")
 
     @cached_property
     def default_policy(self) -> TablePolicy:

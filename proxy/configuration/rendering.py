@@ -32,6 +32,8 @@ def allowed_text(field: FieldInfo) -> str:
     annotation = field.annotation
     if annotation is bool:
         return "true or false"
+    if annotation == bool | None:
+        return "null, true or false"
     if annotation in {int, float}:
         low, high = _bound(field, "ge"), _bound(field, "le")
         return f"a {'whole ' if annotation is int else ''}number from {low} to {high}"

@@ -276,7 +276,14 @@ class Http(Section):
         default=4096,
         ge=1,
         le=1_000_000,
-        description="Client connections at most; bounds memory and file descriptors.",
+        description="Client connections at most; bounds file descriptors. Each may hold a body of"
+        " body_bytes_max while it arrives.",
+    )
+    cross_origin: bool | None = Field(
+        default=None,
+        description="Whether web pages may call this proxy from a browser (requests with an Origin"
+        " field): they would act with this process's AWS credentials. null allows it only when"
+        " upstream.endpoint is on loopback, a local engine with nothing to protect.",
     )
     cache_status: bool = Field(
         default=True,

@@ -32,9 +32,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from proxy.core.record import Entry, Leased, Pending, Record, TableRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
+
+_STAMP_BYTES: Final = 4
+
+
+def stamp_of(generation: Generation) -> bytes:
+    """Return the part of a generation that only a change of the table itself raises.
+
+    What was learned of a table (its key schema) under one stamp is void under another. Writes that
+    touch many items raise the rest of the generation.
+    """
+    return generation[:_STAMP_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def decode_get(body: bytes) -> GetItem:
     try:
         canonical_primary_key(request.get("Key"))
         projection = _projection(request)
-    except (NotCanonical, ProjectionUnclear, RequestRejected):
+    except (NotCanonical, ProjectionUnclear):
         raise Undecodable(BypassReason.UNDECODABLE, table) from None
     return GetItem(table, request["Key"], consistent, projection, Capacity(capacity))
 

@@ -2,7 +2,7 @@
 
 An entry holds the whole item; a read with a projection is answered from it here. Only what is
 certainly well-formed is evaluated: everything else is `ProjectionUnclear`, so that DynamoDB
-itself words the error. The one error given here is that of two paths which overlap.
+itself words the error.
 
 Source: DynamoDB Developer Guide, "Using projection expressions" and "Referring to item attributes".
 """
@@ -12,11 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Final
 
 from proxy.core.attributes import NotCanonical, utf8_bytes
-from proxy.core.errors import RequestRejected
 from proxy.core.reserved_words import RESERVED_WORDS
 from proxy.core.values import AttributeValue, Item
 
@@ -27,9 +25,6 @@ EXPRESSION_CHARACTERS_MAX: Final = 4096
 PATH_STEPS_MAX: Final = 32
 NAME_BYTES_MAX: Final = 255
 ATTRIBUTES_TO_GET_MAX: Final = 255
-
-_OVERLAP_PATHS_MAX: Final = 64  # comparing all pairs of more is left to upstream
-_VALIDATION: Final = "com.amazon.coral.validate#ValidationException"
 
 # Accepted by some engines only, so left out: blanks inside a path, an underscore in front, leading
 # zeros, long indexes.
@@ -120,9 +115,8 @@ def parse_projection(expression: str, names: Mapping[str, str] | None) -> Projec
         names: ExpressionAttributeNames, `#placeholder` to attribute name; None when not given.
 
     Raises:
-        RequestRejected: two paths overlap; in DynamoDB's own words.
         ProjectionUnclear: bad syntax, a reserved word, a placeholder undefined or unused, a bound
-            reached, several pairs of paths that overlap, or paths that conflict.
+            reached, paths that overlap or conflict.
     """
     if len(expression) > EXPRESSION_CHARACTERS_MAX:
         raise ProjectionUnclear("expression too long")
@@ -132,8 +126,7 @@ def parse_projection(expression: str, names: Mapping[str, str] | None) -> Projec
     paths = [_parse_path(text, names or {}, used) for text in expression.split(",")]
     if names is not None and used != names.keys():
         raise ProjectionUnclear("unused placeholder")
-    if not _are_apart(paths):
-        raise _rejection(paths)
+    _check_apart(paths)
     return Projection(tuple(paths))
 
 
@@ -189,46 +182,23 @@ def _resolve(step: str, names: Mapping[str, str], used: set[str]) -> str | int:
     return names[step]
 
 
-def _are_apart(paths: list[Path]) -> bool:
-    """Tell whether no path is part of another.
+def _check_apart(paths: list[Path]) -> None:
+    """Refuse paths of which one is part of another.
 
     Looks at every path's beginnings instead of all pairs: an expression may name 2,000 paths.
 
     Raises:
-        ProjectionUnclear: one takes for a list what another takes for a map. DynamoDB rejects
-            that, some engines find nothing instead.
+        ProjectionUnclear: paths overlap, or one takes for a list what another takes for a map:
+            DynamoDB rejects that, some engines find nothing instead.
     """
     ends = set(paths)
-    apart = len(ends) == len(paths)
+    if len(ends) != len(paths):
+        raise ProjectionUnclear("path twice")
     kinds: dict[Path, type] = {}
     for path in paths:
         for length in range(1, len(path)):
             beginning, kind = path[:length], type(path[length])
+            if beginning in ends:
+                raise ProjectionUnclear("paths overlap")
             if kinds.setdefault(beginning, kind) is not kind:
                 raise ProjectionUnclear("list and map at once")
-            apart = apart and beginning not in ends
-    return apart
-
-
-def _rejection(paths: list[Path]) -> RequestRejected | ProjectionUnclear:
-    """Word the error; of several pairs only DynamoDB knows which it would name."""
-    if len(paths) > _OVERLAP_PATHS_MAX:
-        return ProjectionUnclear("too many paths to compare")
-    overlaps = [
-        (one, two)
-        for one, two in combinations(paths, 2)
-        if one[: len(two)] == two or two[: len(one)] == one
-    ]
-    if len(overlaps) != 1:
-        return ProjectionUnclear("several pairs of paths overlap")
-    one, two = overlaps[0]
-    return RequestRejected(
-        _VALIDATION,
-        "Invalid ProjectionExpression: Two document paths overlap with each other; "
-        "must remove or rewrite one of these paths; "
-        f"path one: {_spell(one)}, path two: {_spell(two)}",
-    )
-
-
-def _spell(path: Path) -> str:
-    return "[" + ", ".join(f"[{step}]" if isinstance(step, int) else step for step in path) + "]"

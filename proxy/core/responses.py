@@ -10,7 +10,13 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.core.errors import ProxyError, RequestRejected, UpstreamFailed, UpstreamFailure
+from proxy.core.errors import (
+    ProxyError,
+    RequestRejected,
+    StoreUnavailable,
+    UpstreamFailed,
+    UpstreamFailure,
+)
 from proxy.core.json_text import compact, members
 from proxy.core.operations import Capacity, GetItem
 from proxy.core.request import Answer, ClientRequest, Headers
@@ -21,6 +27,12 @@ EMPTY_BODY: Final = b"{}"
 INTERNAL_SERVER_ERROR: Final = "com.amazonaws.dynamodb.v20120810#InternalServerError"
 SERVICE_UNAVAILABLE: Final = "com.amazonaws.dynamodb.v20120810#ServiceUnavailableException"
 MISSING_TOKEN: Final = "com.amazon.coral.service#MissingAuthenticationTokenException"  # noqa: S105 - an error's name
+
+# Fixed: the error's own text may quote the store's reply or its address.
+_STORE_UNAVAILABLE: Final = (
+    "dynaside: the store is unavailable, and nothing was sent: the table is strict, or too many"
+    " invalidations are owed to the store already"
+)
 
 _THROTTLES: Final = (
     b"ProvisionedThroughputExceededException",
@@ -126,6 +138,9 @@ def error_answer(error: ProxyError) -> Answer:
         case UpstreamFailed(failure=UpstreamFailure.CONNECT | UpstreamFailure.OVERLOAD):
             outcome, status, error_type = Outcome.FAILED, 503, SERVICE_UNAVAILABLE
             message = f"dynaside: {error}"
+        case StoreUnavailable():
+            outcome, status, error_type = Outcome.FAILED, 500, INTERNAL_SERVER_ERROR
+            message = _STORE_UNAVAILABLE
         case _:
             outcome, status, error_type = Outcome.FAILED, 500, INTERNAL_SERVER_ERROR
             message = f"dynaside: {error}"

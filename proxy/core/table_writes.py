@@ -30,7 +30,9 @@ _BY_TARGET_TABLE: Final = frozenset({"RestoreTableFromBackup", "RestoreTableToPo
 _PARTIQL: Final = frozenset({"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"})
 ITEM_BATCHES: Final = _PARTIQL | {"BatchWriteItem", "TransactWriteItems"}
 """Operations that write items, as opposed to tables."""
-TABLE_WRITES: Final = ITEM_BATCHES | _BY_TABLE_NAME | _BY_TARGET_TABLE | {"ImportTable"}
+REMAKES: Final = _BY_TABLE_NAME | _BY_TARGET_TABLE | {"ImportTable"}
+"""Operations on tables: they may delete one, or make it anew with another key."""
+TABLE_WRITES: Final = ITEM_BATCHES | REMAKES
 """Operations whose fence is around whole tables."""
 _STATEMENT: Final = re.compile(
     r"""\s*(?:(?P<read>SELECT|EXISTS)\b

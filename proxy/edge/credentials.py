@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 
 from proxy.edge.sigv4 import Credentials
@@ -30,18 +30,6 @@ RETRY_S_MAX: Final = 60.0
 WATCH_S: Final = 10.0  # how soon a changed profile file is noticed
 
 NO_CREDENTIALS: Final = "none found in the environment, profile, container or instance metadata"
-
-# All that a provider of the chain was seen to raise: its own, sockets, half-written files, replies
-# that lack a member, "refreshed but still expired".
-CHAIN_ERRORS: Final = (
-    BotoCoreError,
-    ClientError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,7 @@ class Loaded:
 
 
 Load = Callable[[], Awaitable[Loaded | None]]
-"""Walks the chain once; None when no provider has credentials; raises one of CHAIN_ERRORS."""
+"""Walks the chain once; None when no provider has credentials; may raise anything."""
 
 
 class CredentialsKeeper:
@@ -124,7 +112,7 @@ class CredentialsKeeper:
     async def _load_once(self) -> None:
         try:
             loaded = await self._load()
-        except CHAIN_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - a provider may run any program and raise anything
             self._note_failure(_without_secrets(error))
             return
         if loaded is None:

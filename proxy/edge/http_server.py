@@ -32,6 +32,7 @@ BACKLOG: Final = 4096
 _TOO_LARGE: Final = "com.amazon.coral.service#RequestEntityTooLargeException"
 _BAD_REQUEST: Final = "com.amazon.coral.service#SerializationException"
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
+_ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
 _REQUEST_ID_CHARACTERS: Final = 52
 _NO_REQUEST: Final = ClientRequest("", "", (), b"")
 
@@ -50,17 +51,19 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """How answers look.
+    """How requests are taken and answers look.
 
     Args:
         limits: bounds.
         cache_status: whether every answer carries a Cache-Status field.
         server_name: the Server field of answers that do not come from upstream.
+        cross_origin: whether web pages may use this listener from a browser.
     """
 
     limits: HttpLimits
     cache_status: bool
     server_name: str
+    cross_origin: bool
 
 
 class DataServer(web.Server):
@@ -135,7 +138,8 @@ class DataServer(web.Server):
             body = await self._read_body(request)
             whole = True
             received = ClientRequest(received.method, received.target, received.headers, body)
-            answer = await self._answer_unless_loop(received)
+            self._check_sender(received)
+            answer = await self._answer(received)
         except ProxyError as error:
             answer = error_answer(error)
         except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
@@ -146,11 +150,17 @@ class DataServer(web.Server):
             response.force_close()
         return response
 
-    async def _answer_unless_loop(self, received: ClientRequest) -> Answer:
+    def _check_sender(self, received: ClientRequest) -> None:
+        """Refuse this very process, and browsers that act for some web page."""
         if self._is_loop(received.headers):
             message = "dynaside: upstream leads back to this proxy; check upstream.endpoint"
             raise RequestRejected(_LOOP, message, status=508)
-        return await self._answer(received)
+        if not self._options.cross_origin and received.header("origin") is not None:
+            # At AWS a page needs the user's own credentials; here it would be given the proxy's.
+            message = (
+                "dynaside: requests of web pages are refused; see the setting http.cross_origin"
+            )
+            raise RequestRejected(_ACCESS_DENIED, message, status=403)
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         limit = self._options.limits.body_bytes_max
@@ -179,7 +189,8 @@ class DataServer(web.Server):
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
         if answer.fetched or not answer.headers:  # not upstream's answer to this very request
             fields["Content-Type"] = content_type(request)
-            fields.extend(cors_headers(request))
+            if self._options.cross_origin:
+                fields.extend(cors_headers(request))
         if not answer.headers:
             fields["Server"] = self._options.server_name
         if "x-amzn-RequestId" not in fields:

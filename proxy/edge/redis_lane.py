@@ -23,6 +23,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.flow.ports import Clock
 
 BATCH_COMMANDS_MAX: Final = 512
+_ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 Command = tuple[bytes | str | int | float, ...]
@@ -164,16 +165,16 @@ class Lane:
     async def _exchange(
         self, connection: AbstractConnection, commands: tuple[Command, ...], timeout_s: float
     ) -> Replies:
+        replies: Replies = []
+        work = asyncio.ensure_future(_converse(connection, commands, replies))
         try:
-            async with asyncio.timeout(timeout_s):
-                packed = connection.pack_commands(commands)
-                await connection.send_packed_command(packed, check_health=False)
-                return [await _read(connection) for _ in commands]
-        except TimeoutError as error:
-            raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is silent") from error
+            await while_it_moves(work, replies, timeout_s)
         except (redis.exceptions.RedisError, OSError) as error:
             reason = f"the store's connection broke: {type(error).__name__}"
             raise StoreUnavailable(StoreFailure.RESET, reason) from error
+        finally:
+            work.cancel()
+        return replies
 
     def _went_down(self, problem: StoreUnavailable) -> None:
         self.up, self.problem = False, problem
@@ -202,6 +203,35 @@ class Lane:
         with suppress(redis.exceptions.RedisError, OSError, TimeoutError):
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.disconnect(nowait=True)
+
+
+async def while_it_moves(work: asyncio.Future[None], replies: Replies, timeout_s: float) -> None:
+    """Wait for a batch as long as replies keep coming: `timeout_s` bounds each silence.
+
+    A batch of large replies may rightly take longer than one time-out as a whole. And where
+    this process itself stood still, the replies lie in the socket when the timer fires: one
+    more turn of the loop brings them in.
+    """
+    while True:
+        before = len(replies)
+        for patience_s in (timeout_s, _ONE_MORE_TURN_S):
+            done, _ = await asyncio.wait({work}, timeout=patience_s)
+            if done:
+                return work.result()
+            if len(replies) > before:
+                break
+        else:
+            raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is silent")
+
+
+async def _converse(
+    connection: AbstractConnection, commands: tuple[Command, ...], replies: Replies
+) -> None:
+    """Send a batch and append each reply as it comes."""
+    packed = connection.pack_commands(commands)
+    await connection.send_packed_command(packed, check_health=False)
+    for _ in commands:
+        replies.append(await _read(connection))
 
 
 async def _read(connection: AbstractConnection) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +71,7 @@ class RedisLanes:
         self._pool = _make_pool(options) if options.lanes else None
         self._views: list[PrimaryView | None] = [None] * options.lanes
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
+        self._any_up = asyncio.Event()
         self._next = 0
         self._was_serving: bool | None = None
 
@@ -134,6 +136,10 @@ class RedisLanes:
             if not self._lanes[index].up:
                 self._views[index] = None
             open_now = sum(lane.up for lane in self._lanes)
+            if open_now:
+                self._any_up.set()
+            else:
+                self._any_up.clear()
             self._emit(StoreConnections(open_now, int(self._lanes[index].up)))
             self._tell_serving()
 
@@ -167,6 +173,21 @@ class RedisLanes:
         ((store_ms, gate_in_ms),) = checked(await round_trip(command))
         self._emit(StoreEvictions(server.evicted_total))
         return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_ms / 1000)
+
+    async def pick_soon(self) -> tuple[Lane, PrimaryView]:
+        """Return a connected lane, waiting one round trip's time-out for it at most.
+
+        A fence is worth that much: without it a write leaves older entries in other proxies until
+        the store is back, and lanes that were just cut off mostly are back within milliseconds.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        if not any(lane.up for lane in self._lanes):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.limits.timeout_s):
+                    await self._any_up.wait()
+        return self.pick_any()
 
     async def _beat(self) -> None:
         while True:

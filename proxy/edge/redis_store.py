@@ -123,7 +123,7 @@ class RedisStore:
 
     async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
         """Mark a write in flight; return the generation to write through under."""
-        lane, view = self._lanes.pick_any()
+        lane, view = await self._lanes.pick_soon()
         gate = int(view.gate_open(self._clock.monotonic_s()))
         begin = step_command(
             "begin",
@@ -170,16 +170,24 @@ class RedisStore:
 
     async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
         """Keep a whole table unserved while a write is in flight."""
-        lane, _ = self._lanes.pick_any()
+        lane, _ = await self._lanes.pick_soon()
         reply = await self._table_step(lane, "begin", table_key, token)
         if reply == 0:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one table")
 
-    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+    async def end_table(
+        self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
+    ) -> None:
         """End such a write."""
         lane, _ = self._lanes.pick_any()
-        step = "abort" if outcome is WriteOutcome.ABORTED else "end"
+        done = "remake" if remade else "end"
+        step = "abort" if outcome is WriteOutcome.ABORTED else done
         await self._table_step(lane, step, table_key, token)
+
+    async def generation(self, table_key: CacheKey) -> Generation:
+        """Return a table's generation."""
+        lane, _ = self._lanes.pick_any()
+        return (await self._learn_table(lane, table_key)).generation
 
     # Scripts
 

@@ -52,6 +52,12 @@ class Debts:
     def __len__(self) -> int:
         return len(self._debts)
 
+    @property
+    def payable(self) -> int:
+        """Debts that need nothing more than the store."""
+        now_s = self._clock.monotonic_s()
+        return sum(debt.ripe_s <= now_s for debt in self._debts)
+
     def owes(self, identity: ItemIdentity) -> bool:
         """Tell whether the store may not know of a write of ours on this item."""
         if not self._debts:
@@ -95,7 +101,9 @@ class Debts:
                     continue  # the store is there: other records may well be paid
                 return
             self._debts.discard(debt)
-            self._keys.subtract(debt.fence.keys)
-            self._keys = +self._keys
+            for cache_key in debt.fence.keys:
+                self._keys[cache_key] -= 1
+                if not self._keys[cache_key]:
+                    del self._keys[cache_key]
             self._emit(FenceEnded(debt.fence.table, result))
             self._emit(DebtsChanged(len(self._debts)))

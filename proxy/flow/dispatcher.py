@@ -31,6 +31,7 @@ from proxy.flow.read_path import ReadPath
 from proxy.flow.write_path import WritePath
 
 _OTHER: Final = "other"
+_IDLE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # health checks, preflights
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Dispatcher:
         return answer
 
     async def _route(self, request: ClientRequest) -> Answer:
-        if request.operation and not _is_signed(request):
+        if _can_act(request) and not _is_signed(request):
             # Signing it with our own credentials would let a caller in whom DynamoDB refuses.
             raise RequestRejected(MISSING_TOKEN, "Request is missing Authentication Token")
         if sum(name.lower() == TARGET_HEADER for name, _ in request.headers) > 1:
@@ -109,6 +110,11 @@ class Dispatcher:
         table: TableName | None = plan.table
         reply = await self._ports.exchange.forward(request, table)
         return pass_on(reply, Outcome.BYPASS, table).explained(plan.reason, table)
+
+
+def _can_act(request: ClientRequest) -> bool:
+    """Tell whether upstream might take it for a call, also one of an operation unknown here."""
+    return bool(request.operation) or request.method not in _IDLE_METHODS
 
 
 def _is_signed(request: ClientRequest) -> bool:

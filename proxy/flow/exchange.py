@@ -49,13 +49,11 @@ class Fetched:
     Args:
         reply: as upstream sent it.
         found: the reply taken apart; None when it is a refusal or not understood.
-        size_bytes: the item's size, 0 for an absence.
         asked_s: monotonic time at which upstream was asked: the item's age counts from here.
     """
 
     reply: UpstreamReply
     found: FetchedBody | None
-    size_bytes: int
     asked_s: float
 
     @property
@@ -140,11 +138,11 @@ class Exchange:
     ) -> Fetched:
         """Take a GetItem reply apart and report what it cost."""
         found = read_get_reply(reply.body) if reply.status == _OK else None
-        size_bytes = item_bytes(found.item) if found and found.item is not None else 0
         if found:
+            size_bytes = 0 if found.item is None else item_bytes(found.item)
             units = read_units(size_bytes, consistent=consistent)
             self._emit(CapacityConsumed(plan.get.table, units))
-        return Fetched(reply, found, size_bytes, asked_s)
+        return Fetched(reply, found, asked_s)
 
     async def _send(self, request: UpstreamRequest, table: TableName | None) -> UpstreamReply:
         started_s = self._clock.monotonic_s()

@@ -72,9 +72,26 @@ class ItemFence:
 
 
 class TableFence:
-    """A fence around a whole table, for a write that may touch any of its items."""
+    """A fence around a whole table, for a write that may touch any of its items.
 
-    def __init__(self, store: Store, table: TableName, table_key: CacheKey, token: Token) -> None:
+    Args:
+        store: holds the table's record.
+        table: its plain name.
+        table_key: its record's name.
+        token: of this write.
+        remakes: whether the write may delete the table or make it anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        table: TableName,
+        table_key: CacheKey,
+        token: Token,
+        *,
+        remakes: bool = False,
+    ) -> None:
+        self._remakes = remakes
         self._store = store
         self._table = table
         self._table_key = table_key
@@ -99,7 +116,9 @@ class TableFence:
         assert draft is None, "a whole table has no entry"
         if outcome is WriteOutcome.UNKNOWN:
             return FenceResult.KEPT
-        await self._store.end_table(self._table_key, token=self._token, outcome=outcome)
+        await self._store.end_table(
+            self._table_key, token=self._token, outcome=outcome, remade=self._remakes
+        )
         if outcome is WriteOutcome.ABORTED:
             return FenceResult.RESTORED
         return FenceResult.INVALIDATED

@@ -6,17 +6,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import LeaseReply, LeaseState
-from proxy.core.freshness import assess, lifetime
+from proxy.core.freshness import assess
 from proxy.core.plan import ReadPlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft
 from proxy.core.request import ClientRequest
-from proxy.core.values import FillResult, Generation, Token, Verdict
+from proxy.core.values import FillResult, Generation, Level, Token, Verdict
 from proxy.flow.coalescer import Flight
 from proxy.flow.events import Emit, FillEnded
-from proxy.flow.exchange import Exchange, Fetched, checksum
+from proxy.flow.exchange import Exchange, Fetched
 from proxy.flow.ports import Clock, Store, UpstreamReply
 
 # How often a reader asks whether another proxy's fill is there: a fetch takes 1 to 10 ms.
@@ -81,8 +82,12 @@ class Filler:
         return await self._fetch_and_fill(flight, plan, generation, token, strong=lease.strong)
 
     async def fetch_only(self, plan: ReadPlan) -> Landing:
-        """Fetch without a fill."""
-        consistent = plan.policy.fill_consistent
+        """Fetch without a fill.
+
+        Consistently below level `eventual`: what stands in the way of a fill is mostly a write of
+        a moment ago, which a lagging replica may not show yet.
+        """
+        consistent = plan.policy.fill_consistent or plan.policy.level is not Level.EVENTUAL
         return Landing(None, await self._exchange.fetch(plan, consistent=consistent))
 
     async def refill(
@@ -176,24 +181,11 @@ class Filler:
         return result
 
     def _draft(self, plan: ReadPlan, fetched: Fetched) -> EntryDraft | FillResult:
-        found = fetched.found
-        if found is None:
+        if fetched.found is None:
             return FillResult.NOT_CACHEABLE
-        if len(found.body) > plan.policy.entry_bytes_max:
-            return FillResult.TOO_LARGE
-        negative = found.item is None
-        life = lifetime(plan.policy, negative=negative, chance=self._clock.uniform(0, 1))
-        if life.hard_s <= 0:
-            return FillResult.NOT_CACHEABLE
-        return EntryDraft(
-            age_s=self._clock.monotonic_s() - fetched.asked_s,
-            fresh_s=life.fresh_s,
-            hard_s=life.hard_s,
-            negative=negative,
-            item_bytes=fetched.size_bytes,
-            crc32=checksum(found.body),
-            body=found.body,
-        )
+        age_s = self._clock.monotonic_s() - fetched.asked_s
+        chance = self._clock.uniform(0, 1)
+        return draft_entry(fetched.found, plan.policy, age_s=age_s, chance=chance)
 
     async def _unless_stored(self, plan: ReadPlan, token: Token, result: FillResult) -> None:
         """Give the lease back, so that nobody waits for a fill that will not come."""

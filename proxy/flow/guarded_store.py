@@ -102,11 +102,18 @@ class GuardedStore:
             "begin_table", lambda: self._store.begin_table(table_key, token=token)
         )
 
-    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+    async def end_table(
+        self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
+    ) -> None:
         """See `ports.Store`."""
         return await self._guard(
-            "end_table", lambda: self._store.end_table(table_key, token=token, outcome=outcome)
+            "end_table",
+            lambda: self._store.end_table(table_key, token=token, outcome=outcome, remade=remade),
         )
+
+    async def generation(self, table_key: CacheKey) -> Generation:
+        """See `ports.Store`."""
+        return await self._guard("generation", lambda: self._store.generation(table_key))
 
     async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
         started_s = self._clock.monotonic_s()

@@ -152,6 +152,19 @@ class Store(Protocol):
         """Keep a whole table unserved while a write to it, of any item, is in flight."""
         ...
 
-    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
-        """End such a write; unless it was aborted, no entry from before counts any more."""
+    async def end_table(
+        self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
+    ) -> None:
+        """End such a write; unless it was aborted, no entry from before counts any more.
+
+        Args:
+            table_key: the table's record.
+            token: of the write.
+            outcome: anything but UNKNOWN.
+            remade: whether the table itself may have been made anew, not only its items.
+        """
+        ...
+
+    async def generation(self, table_key: CacheKey) -> Generation:
+        """Return a table's generation, whether or not it is served now."""
         ...

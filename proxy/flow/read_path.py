@@ -19,7 +19,7 @@ from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
-from proxy.flow.ports import Store
+from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 
 
@@ -37,6 +37,7 @@ class ReadPorts:
     coalescer: Coalescer[Landing]
     debts: Debts
     tasks: TaskOwner
+    clock: Clock
     emit: Emit
 
 
@@ -133,14 +134,27 @@ class ReadPath:
             self._ports.emit(RefreshEnded(plan.get.table, replaced))
 
     async def _fetch_or_stale(self, plan: ReadPlan, entry: Entry, sighting: Sighting) -> Answer:
+        looked_s = self._ports.clock.monotonic_s()
         try:
             landing, answer = await self._fly(plan, sighting)
             if landing.fetched is None or not landing.fetched.failed:
                 return replace(answer, expired=True)
         except UpstreamFailed:
-            pass
+            if self._too_old_by_now(plan, entry, sighting, looked_s):
+                raise
+        else:
+            if self._too_old_by_now(plan, entry, sighting, looked_s):
+                return replace(answer, expired=True)
         stale = self._hit(plan, entry, sighting, Outcome.STALE_HIT)
         return replace(stale, detail="stale-if-error")
+
+    def _too_old_by_now(
+        self, plan: ReadPlan, entry: Entry, sighting: Sighting, looked_s: float
+    ) -> bool:
+        """Tell whether the entry passed its time while upstream was asked."""
+        elapsed_ms = 1000 * (self._ports.clock.monotonic_s() - looked_s)
+        now_ms = sighting.store_now_ms + int(elapsed_ms) + 1
+        return assess(entry, plan.policy, now_ms) is Verdict.EXPIRED
 
     async def _fetch(self, plan: ReadPlan, sighting: Sighting | None) -> Answer:
         _, answer = await self._fly(plan, sighting)

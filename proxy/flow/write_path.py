@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.core.cache_key import KeySpace
+from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import WriteOutcome, classify_write
-from proxy.core.freshness import lifetime
-from proxy.core.item_size import item_bytes
 from proxy.core.plan import KeySchema, TablesWritePlan, WritePlan, write_identity
-from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.responses import FetchedBody
-from proxy.core.table_writes import ITEM_BATCHES
+from proxy.core.table_writes import REMAKES
 from proxy.core.values import FenceResult, Level, Outcome, WriteMode
 from proxy.core.write_through import item_after
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debt, Debts
 from proxy.flow.events import Emit, FenceEnded
-from proxy.flow.exchange import Exchange, checksum, pass_on
+from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.fences import Fence, ItemFence, TableFence, end_quietly
 from proxy.flow.filler import Landing
 from proxy.flow.ports import Clock, Store, UpstreamReply
@@ -81,14 +79,21 @@ class WritePath:
 
     async def _write_tables(self, plan: TablesWritePlan, request: ClientRequest) -> Answer:
         token = self._ports.clock.token()
+        remakes = request.operation in REMAKES
         fences = [
-            TableFence(self._ports.store, table, self._ports.keys.table_key(table), token)
+            TableFence(
+                self._ports.store,
+                table,
+                self._ports.keys.table_key(table),
+                token,
+                remakes=remakes,
+            )
             for table in sorted(plan.tables)
         ]
         try:
             return await self._fenced(list(fences), request, strict=plan.strict, through=None)
         finally:
-            if request.operation not in ITEM_BATCHES:
+            if remakes:
                 for table in plan.tables:
                     self._ports.schemas.forget(table)
 
@@ -108,15 +113,9 @@ class WritePath:
 
     async def _schema(self, plan: WritePlan) -> KeySchema | None:
         """Return the key schema where the write needs one: PutItem carries no key."""
-        item, table = plan.write.item, plan.write.table
-        if item is None:
+        if plan.write.item is None:
             return None
-        schema = await self._ports.schemas.schema_of(table)
-        if schema is not None and schema.key_of(item) is None:
-            # A malformed item, or a table that was recreated with another key.
-            self._ports.schemas.forget(table)
-            schema = await self._ports.schemas.schema_of(table)
-        return schema
+        return await self._ports.schemas.schema_of(plan.write.table)
 
     async def _fenced(
         self,
@@ -225,26 +224,9 @@ class WritePath:
 
     def _draft(self, plan: WritePlan, reply: UpstreamReply, sent_s: float) -> EntryDraft | None:
         after = item_after(plan.write, reply.body)
-        if after is None or len(after.body) > plan.policy.entry_bytes_max:
+        if after is None:
             return None
         age_s = self._ports.clock.monotonic_s() - sent_s
         chance = self._ports.clock.uniform(0, 1)
-        return _draft_of(after, plan.policy, age_s=age_s, chance=chance)
-
-
-def _draft_of(
-    after: FetchedBody, policy: TablePolicy, *, age_s: float, chance: float
-) -> EntryDraft | None:
-    negative = after.item is None
-    life = lifetime(policy, negative=negative, chance=chance)
-    if life.hard_s <= 0:
-        return None
-    return EntryDraft(
-        age_s=age_s,
-        fresh_s=life.fresh_s,
-        hard_s=life.hard_s,
-        negative=negative,
-        item_bytes=item_bytes(after.item) if after.item is not None else 0,
-        crc32=checksum(after.body),
-        body=after.body,
-    )
+        draft = draft_entry(after, plan.policy, age_s=age_s, chance=chance)
+        return draft if isinstance(draft, EntryDraft) else None

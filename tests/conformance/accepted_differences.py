@@ -120,6 +120,12 @@ ACCEPTED: Final = [
         engines=("dynamodb",),
     ),
     AcceptedDifference(
+        ("target-missing-unsigned", "target-unknown-unsigned"),
+        "The engines first look for the operation; the proxy cannot know every operation that"
+        " there will be, and signs none for a caller who did not.",
+        _refused(MISSING_TOKEN, "Request is missing Authentication Token"),
+    ),
+    AcceptedDifference(
         ("content-type-json",),
         "DynamoDB's answer has the Content-Type of the request, and so has the proxy's; this"
         " engine knows one Content-Type only.",

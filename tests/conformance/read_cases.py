@@ -205,6 +205,8 @@ REFUSALS: Final = [
     passed("target-unknown", Call("FlyToTheMoon", {})),
     passed("target-missing", Call("", {})),
     passed("target-other-service", Call("GetItem", {}, service="Nonsense_20120810")),
+    passed("target-missing-unsigned", Call("", {}, signed=False)),
+    passed("target-unknown-unsigned", Call("FlyToTheMoon", {}, signed=False)),
     passed("authorization-missing", Call("GetItem", {"TableName": "$hash"}, signed=False)),
 ]
 

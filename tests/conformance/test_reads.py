@@ -14,6 +14,7 @@ from tests.conformance.accepted_differences import Step
 from tests.conformance.comparison import assert_conforms
 from tests.conformance.pair import Pair
 from tests.conformance.read_cases import ITEM_READS, ITEMS, READ_CASES, ReadCase
+from tests.support.dynamo_wire import Call
 from tests.support.sdk import boto3_client
 
 
@@ -37,6 +38,24 @@ def test_read_is_answered_as_by_the_engine(
         assert_conforms(cold_pair.engine, case.name, step, direct=direct, proxied=proxied)
         hit = "; hit" in proxied.cache_status
         assert hit == (case.cached and step is Step.WARM), proxied.cache_status
+
+
+@pytest.mark.parametrize("expression", ["a, a.b", "a, a", "#a.b[0], a"])
+def test_overlapping_paths_get_the_engines_error(
+    filled_pair: Pair, cold_pair: Pair, expression: str
+) -> None:
+    """Also when the whole item is cached, DynamoDB itself says that two paths overlap."""
+    whole = {"TableName": "$hash", "Key": {"pk": {"S": "nested"}}}
+    names = {"ExpressionAttributeNames": {"#a": "a"}} if "#" in expression else {}
+    overlapping = Call("GetItem", whole | {"ProjectionExpression": expression} | names)
+    direct = cold_pair.ask_engine(overlapping)
+    assert direct.content["__type"].endswith("ValidationException")
+    for step in Step:
+        proxied = cold_pair.ask_proxy(overlapping)
+        assert_conforms(cold_pair.engine, "overlap", step, direct=direct, proxied=proxied)
+        assert "fwd=bypass; detail=undecodable" in proxied.cache_status
+        cached = [cold_pair.ask_proxy(Call("GetItem", whole)) for _ in range(2)]
+        assert "; hit" in cached[1].cache_status
 
 
 @pytest.mark.parametrize("case", ITEM_READS, ids=lambda case: case.name)

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, RecordState, WriteOutcome
+from proxy.core.fence import (
+    ItemIdentity,
+    LeaseReply,
+    LeaseState,
+    RecordState,
+    WriteOutcome,
+    stamp_of,
+)
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft, Leased, Pending, Tombstone, decode_record
 from proxy.core.values import (
@@ -213,7 +220,9 @@ async def test_an_entry_of_another_generation_does_not_count(world: World) -> No
     await filled(world)
     token = CLOCK.token()
     await world.store.begin_table(world.item.table_key, token=token)
-    await world.store.end_table(world.item.table_key, token=token, outcome=WriteOutcome.INVALIDATED)
+    await world.store.end_table(
+        world.item.table_key, token=token, outcome=WriteOutcome.INVALIDATED, remade=False
+    )
     assert await body_seen(world) is None
     assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
     assert isinstance(kept := world.record(), Leased)
@@ -621,7 +630,9 @@ async def test_a_table_is_not_served_while_a_write_to_it_is_in_flight(world: Wor
     await world.store.begin_table(world.item.table_key, token=token)
     seen = await world.store.lookup(world.item)
     assert (seen.table_pending, seen.entry) == (True, None)
-    await world.store.end_table(world.item.table_key, token=token, outcome=WriteOutcome.ABORTED)
+    await world.store.end_table(
+        world.item.table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False
+    )
     assert await body_seen(world) == b"one"
 
 
@@ -631,10 +642,40 @@ async def test_a_table_stays_pending_until_its_last_write_ended(world: World) ->
     key = world.item.table_key
     await world.store.begin_table(key, token=first)
     await world.store.begin_table(key, token=second)
-    await world.store.end_table(key, token=first, outcome=WriteOutcome.INVALIDATED)
+    await world.store.end_table(key, token=first, outcome=WriteOutcome.INVALIDATED, remade=False)
     assert (await world.store.lookup(world.item)).table_pending
-    await world.store.end_table(key, token=second, outcome=WriteOutcome.ABORTED)
+    await world.store.end_table(key, token=second, outcome=WriteOutcome.ABORTED, remade=False)
     assert not (await world.store.lookup(world.item)).table_pending
+
+
+async def test_a_write_of_items_raises_the_generation_but_not_the_stamp(world: World) -> None:
+    """What was learned of the table itself stays true while its items change."""
+    key = world.item.table_key
+    before = await world.store.generation(key)
+    assert await world.store.generation(key) == before
+    token = CLOCK.token()
+    await world.store.begin_table(key, token=token)
+    assert await world.store.generation(key) == before
+    await world.store.end_table(key, token=token, outcome=WriteOutcome.INVALIDATED, remade=False)
+    after = await world.store.generation(key)
+    assert after != before
+    assert stamp_of(after) == stamp_of(before)
+
+
+@pytest.mark.parametrize("how", ["remade", "marker lost", "writer died"])
+async def test_a_stamp_is_void_where_the_table_may_be_another(world: World, how: str) -> None:
+    """After a change of the table, or one that nobody can rule out."""
+    key, token = world.item.table_key, CLOCK.token()
+    before = await world.store.generation(key)
+    if how != "marker lost":
+        await world.store.begin_table(key, token=token)
+    if how == "writer died":
+        world.expire(key)
+    else:
+        await world.store.end_table(
+            key, token=token, outcome=WriteOutcome.INVALIDATED, remade=how == "remade"
+        )
+    assert stamp_of(await world.store.generation(key)) != stamp_of(before)
 
 
 async def test_a_table_writer_that_died_raises_the_generation(world: World) -> None:
@@ -651,7 +692,7 @@ async def test_an_aborted_table_write_without_its_marker_raises(world: World) ->
     """It was not protected all the time, so it counts as one that changed something."""
     generation = await filled(world)
     await world.store.end_table(
-        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.ABORTED
+        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.ABORTED, remade=False
     )
     assert (await world.store.lookup(world.item)).generation != generation
 
@@ -662,7 +703,7 @@ async def test_a_fill_under_an_older_generation_does_not_count(world: World) -> 
     generation = (await world.store.lookup(world.item)).generation
     await leased(world, token)
     await world.store.end_table(
-        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.INVALIDATED
+        world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.INVALIDATED, remade=False
     )
     await world.store.fill(world.item, token=token, generation=generation, draft=draft("old"))
     assert await body_seen(world) is None

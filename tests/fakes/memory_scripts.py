@@ -236,8 +236,12 @@ class MemoryScripts:
             if len(live) >= PENDING_MAX:
                 return None
             live.append((token, now_ms + self._marker_ms))
-        raised = dead or step == "end" or (step == "abort" and not mine)
-        generation = fresh if known is None or raised else known.generation
+        generation = known.generation if known is not None else fresh
+        if dead or step == "remake" or (step in ("abort", "end") and not mine):
+            generation = fresh
+        elif step == "end":
+            raised = (int.from_bytes(generation[4:], "big") + 1) % 2**32
+            generation = generation[:4] + raised.to_bytes(4, "big")
         record = TableBytes(generation, tuple(live)).pack()
         self.records[key] = Stored(record, None)
         return record

@@ -265,10 +265,25 @@ class MemoryStore:
             "begin_table", table_key, lambda: self._table_step(table_key, "begin", token)
         )
 
-    async def end_table(self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+    async def end_table(
+        self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
+    ) -> None:
         """See `ports.Store`."""
-        step = "abort" if outcome is WriteOutcome.ABORTED else "end"
+        done = "remake" if remade else "end"
+        step = "abort" if outcome is WriteOutcome.ABORTED else done
         await self._step("end_table", table_key, lambda: self._table_step(table_key, step, token))
+
+    async def generation(self, table_key: CacheKey) -> Generation:
+        """See `ports.Store`."""
+
+        def run() -> Generation:
+            table = decode_table(self._table_step(table_key, "learn", b""))
+            if table is None:
+                reason = "a table's record is of another release"
+                raise StoreUnavailable(StoreFailure.REFUSED, reason)
+            return table.generation
+
+        return await self._step("generation", table_key, run)
 
     # Inside
 
@@ -318,8 +333,8 @@ class MemoryStore:
         return None
 
     def _fresh(self, size: int) -> bytes:
-        """Return bytes never returned before, whatever the injected clock's tokens look like."""
-        return next(self._made).to_bytes(size, "big")
+        """Return bytes of which neither half was returned before, whatever the clock's tokens."""
+        return next(self._made).to_bytes(size // 2, "big") * 2
 
 
 def new_entry(identity: ItemIdentity, generation: Generation, draft: EntryDraft) -> NewEntry:

@@ -384,6 +384,23 @@ async def test_hits_carry_cors_fields_for_browsers(proxy: Serving) -> None:
     assert "access-control-allow-origin" not in (await proxy.ask(GET)).fields
 
 
+@pytest.mark.parametrize("method", [b"POST", b"OPTIONS"])
+async def test_web_page_cannot_use_the_proxys_credentials(
+    fake: FakeUpstream, valkey: RunningStore, method: bytes
+) -> None:
+    """With `http.cross_origin` off neither a call nor its preflight reaches upstream."""
+    settings = {"http.cross_origin": False}
+    async with serving(fake.endpoint, store=valkey.url, settings=settings) as proxy:
+        await proxy.ask(GET)
+        before = len(fake.log)
+        call = post("GetItem", key("a"), Origin="https://evil.example")
+        reply = await proxy.ask(call.replace(b"POST", method, 1))
+        assert (reply.status, reply.error) == (403, "AccessDeniedException")
+        assert reply.crc32_right
+        assert not [name for name in reply.fields if name.startswith("access-control-")]
+        assert len(fake.log) == before
+
+
 async def test_cache_status_can_be_switched_off(fake: FakeUpstream, valkey: RunningStore) -> None:
     """With `http.cache_status` off nothing tells a hit from a miss."""
     settings = {"http.cache_status": False}

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.embedded.process import LOOPBACK, free_port
+from proxy.embedded.valkey import start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.proxy_process import ENVIRON, ROOT, RunningProxy, start_proxy
 from tests.support.serving import Wire, item, key, post, until, until_told
@@ -123,6 +124,31 @@ async def test_drain_has_a_bound(start: Start, fake: FakeUpstream) -> None:
         proxy.child.process.send_signal(signal.SIGTERM)
         assert await exit_status(proxy) == 0
         assert await wire.closed()
+
+
+async def test_what_is_owed_to_the_store_is_paid_before_the_end(
+    start: Start, fake: FakeUpstream
+) -> None:
+    """A write that the silent store has not heard of: the next process must not serve its past."""
+    shared = {"store.namespace": "owed", "store.timeout_s": 0.2}
+    with closing(start_valkey()) as store:
+        proxy = start(store=store.url, settings=shared)
+        async with Wire(*proxy.address) as wire:
+            for outcome in ("fwd=miss; stored", "hit"):
+                await wire.send(post("GetItem", key("a")))
+                assert outcome in (await wire.reply()).cache
+            store.child.process.send_signal(signal.SIGSTOP)
+            await wire.send(post("PutItem", item("a", 2)))
+            assert "write-debt" in (await wire.reply()).cache
+        proxy.child.process.send_signal(signal.SIGTERM)
+        await until(lambda: "draining" in words(proxy))
+        store.child.process.send_signal(signal.SIGCONT)
+        assert await exit_status(proxy) == 0
+        assert proxy.log()[-1]["debts"] == 0
+        following = start(store=store.url, settings=shared)
+        async with Wire(*following.address) as wire:
+            await wire.send(post("GetItem", key("a")))
+            assert b'"2"' in (await wire.reply()).body
 
 
 async def test_drain_waits_for_slow_readers(start: Start, fake: FakeUpstream) -> None:

@@ -133,5 +133,5 @@ def _tables(now_ms: int) -> Iterator[Stored]:
 
 
 def _table_calls() -> Iterator[Call]:
-    for step, token in (("learn", b""), ("begin", ME), ("abort", ME), ("end", ME)):
+    for step, token in (("learn", b""), ("begin", ME), ("abort", ME), ("end", ME), ("remake", ME)):
         yield steps.table(step, generation_of(2), token)

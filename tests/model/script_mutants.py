@@ -156,11 +156,27 @@ MUTANTS: Final = [
         " and record and not dead then",
         " and record then",
     ),
-    Mutant("table", "a dead writer raises", "if dead or step == 'end'", "if step == 'end'"),
-    Mutant("table", "an end raises", "if dead or step == 'end'", "if dead"),
-    Mutant("table", "an abort without marker raises", " or (step == 'abort' and not mine)", ""),
+    Mutant("table", "a dead writer raises", "if dead or step ==", "if step =="),
+    Mutant("table", "an end raises", "generation, 5) + 1)", "generation, 5))"),
+    Mutant("table", "an end keeps the stamp", "string.sub(generation, 1, 4) ..", "'abcd' .."),
+    Mutant("table", "a remake voids the stamp", "dead or step == 'remake' or", "dead or"),
     Mutant(
-        "table", "an abort with marker does not", "step == 'abort' and not mine", "step == 'abort'"
+        "table",
+        "an abort without marker raises",
+        "(step == 'abort' or step == 'end') and not mine",
+        "step == 'end' and not mine",
+    ),
+    Mutant(
+        "table",
+        "an end without marker voids the stamp",
+        "(step == 'abort' or step == 'end') and not mine",
+        "step == 'abort' and not mine",
+    ),
+    Mutant(
+        "table",
+        "an abort with marker does not raise",
+        "(step == 'abort' or step == 'end') and not mine",
+        "step == 'abort'",
     ),
     Mutant(
         "table",

@@ -143,7 +143,12 @@ class Proxy:
         self.filler = Filler(self.store, self.exchange, clock=clock, emit=emit, fence=world.fence)
         self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
         self.schemas = SchemaBook(
-            self.exchange, configured=configured or {}, tasks=self.tasks, clock=clock
+            self.exchange,
+            self.store,
+            keys=world.keys,
+            configured=configured or {},
+            tasks=self.tasks,
+            clock=clock,
         )
         self.reads = ReadPath(
             ReadPorts(
@@ -153,6 +158,7 @@ class Proxy:
                 coalescer=self.coalescer,
                 debts=self.debts,
                 tasks=self.tasks,
+                clock=clock,
                 emit=emit,
             )
         )

@@ -150,6 +150,18 @@ def test_table_named_without_rules_is_configured(config: Path) -> None:
             ),
         ),
         (
+            {"flags": {"store.url": "redis://:hidden@h/0?socket_timeout=60"}},
+            (
+                "store.url: must have no query and no fragment: time-outs, user name and password"
+                " are settings of their own; within a password, write %3F for ? and %23 for #"
+                " (flag --redis-url)"
+            ),
+        ),
+        (
+            {"flags": {"http.cross_origin": "maybe"}},
+            "http.cross_origin: 'maybe' is not null, true or false (flag http.cross_origin)",
+        ),
+        (
             {"flags": {"store.urll": "x"}},
             "store.urll: is not a setting; did you mean store.url? (flag store.urll)",
         ),

@@ -20,6 +20,27 @@ def test_fence_policy_takes_the_write_timeout_from_upstream() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "allowed"),
+    [
+        (None, None, False),
+        ("https://dynamodb.eu-west-1.amazonaws.com", None, False),
+        ("http://localhost:8000", None, True),
+        ("http://127.0.0.2:8000", None, True),
+        ("http://[::1]:8000", None, True),
+        ("http://127.0.0.1.example:8000", None, False),
+        ("http://localhost:8000", False, False),
+        (None, True, True),
+    ],
+)
+def test_web_pages_are_served_only_before_a_local_engine_unless_told(
+    endpoint: str | None, *, asked: bool | None, allowed: bool
+) -> None:
+    """With real credentials nothing of a browser is let in, except where the operator says so."""
+    given = {"upstream": {"endpoint": endpoint}, "http": {"cross_origin": asked}}
+    assert Settings.model_validate(given).cross_origin_allowed is allowed
+
+
 def test_policy_of_a_table_is_computed_once() -> None:
     """Tables with rules get their policy, others the default one, always the same object."""
     settings = Settings.model_validate({"tables": {"Orders": {"fresh_ttl_s": 7}}})

@@ -42,6 +42,7 @@ def test_default_yaml_holds_every_setting_with_its_default() -> None:
         (("workers",), "a whole number from 1 to 64"),
         (("defaults", "jitter"), "a number from 0 to 0.5"),
         (("defaults", "enabled"), "true or false"),
+        (("http", "cross_origin"), "null, true or false"),
         (("defaults", "level"), "one of strict, session, eventual"),
         (("log", "format"), "one of json, console"),
         (("store", "namespace"), "text like ^[A-Za-z0-9_.-]{1,32}$"),

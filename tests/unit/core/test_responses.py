@@ -286,11 +286,12 @@ ERRORS: list[tuple[ProxyError, int, dict[str, str], Outcome, str | None]] = [
         )
     ),
     (
-        StoreUnavailable(StoreFailure.CLOSED, "store is down"),
+        StoreUnavailable(StoreFailure.REFUSED, "redis://10.1.2.3:6379: NOAUTH secret"),
         500,
         {
             "__type": "com.amazonaws.dynamodb.v20120810#InternalServerError",
-            "message": "dynaside: store is down",
+            "message": "dynaside: the store is unavailable, and nothing was sent: the table is"
+            " strict, or too many invalidations are owed to the store already",
         },
         Outcome.FAILED,
         None,

@@ -175,6 +175,15 @@ async def test_failures_are_retried_ever_more_slowly() -> None:
     assert set(kept.events) == {CredentialsChanged("none", "OSError")}
 
 
+async def test_whatever_a_provider_raises_is_a_failed_load() -> None:
+    """A credential program may print anything: the keeper tells it and tries again."""
+    odd = AttributeError("'list' object has no attribute 'get'")
+    async with started(Kept(odd, lasting(OLD, None))) as kept:
+        await kept.chain.loaded(2)
+        assert kept.keeper.current() == OLD
+    assert kept.events[0] == CredentialsChanged("none", "AttributeError")
+
+
 async def test_success_after_failures_ends_the_retries() -> None:
     """Once a load works, the next is due by expiry again, and after it the retries start anew."""
     down = OSError()

@@ -41,7 +41,7 @@ class Server:
             "connections_max": 3,
         }
         limits |= {name: options.pop(name) for name in limits if name in options}
-        shown = {"cache_status": True, "server_name": "S", **options}
+        shown = {"cache_status": True, "server_name": "S", "cross_origin": True, **options}
         self.data_server = DataServer(
             handler,
             is_loop=lambda headers: ("X-Hop", "me") in headers,
@@ -153,6 +153,43 @@ async def test_loop_is_refused() -> None:
     async with server() as running, running.wire() as wire:
         await wire.send(post("GetItem", b"{}", X_Hop="me"))
         assert (await wire.reply()).status == 508
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "GET"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", ""])
+async def test_web_pages_are_refused_where_they_are_not_allowed(method: str, origin: str) -> None:
+    """A request with an Origin gets 403 from the proxy itself, and nothing a browser lets read."""
+    seen: list[ClientRequest] = []
+
+    async def keep(request: ClientRequest) -> Answer:
+        seen.append(request)
+        return await echo(request)
+
+    async with server(keep, cross_origin=False) as running, running.wire() as wire:
+        request = (
+            f"{method} / HTTP/1.1\r\nHost: h\r\noRIGIN: {origin}\r\nContent-Length: 2\r\n\r\n{{}}"
+        )
+        await wire.send(request.encode())
+        reply = await wire.reply()
+        assert reply.status == 403
+        assert reply.content["__type"] == "com.amazon.coral.service#AccessDeniedException"
+        assert "http.cross_origin" in reply.content["message"]
+        assert not [name for name in reply.fields if name.startswith("access-control-")]
+        assert seen == []
+        await wire.send(post("GetItem", b"{}"))
+        assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_errors_before_the_handler_are_readable_for_allowed_pages_only(
+    *, allowed: bool
+) -> None:
+    """An answer of the server's own carries CORS fields only where pages are let in."""
+    async with server(cross_origin=allowed) as running, running.wire() as wire:
+        await wire.send(post("GetItem", b" " * 1001, Origin="https://a.example"))
+        reply = await wire.reply()
+    assert reply.status == 413
+    assert ("access-control-allow-origin" in reply.fields) is allowed
 
 
 @pytest.mark.parametrize("framed", [True, False])

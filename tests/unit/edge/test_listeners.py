@@ -25,7 +25,7 @@ def data_server() -> DataServer:
         return Answer(200, (), b"{}", Outcome.HIT)
 
     limits = HttpLimits(1000, 8190, 10.0, 10)
-    options = HttpOptions(limits, cache_status=False, server_name="S")
+    options = HttpOptions(limits, cache_status=False, server_name="S", cross_origin=False)
     return DataServer(answer, is_loop=lambda _: False, options=options, emit=lambda _: None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -12,9 +13,16 @@ from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.clock import SystemClock
-from proxy.edge.redis_lane import BATCH_COMMANDS_MAX, Lane, LaneLimits, Replies
+from proxy.edge.redis_lane import (
+    BATCH_COMMANDS_MAX,
+    Lane,
+    LaneLimits,
+    Replies,
+    while_it_moves,
+)
 from proxy.embedded.valkey import RunningStore
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.store
 
@@ -153,6 +161,43 @@ async def test_silence_fails_everything_queued_at_once(proxy: FaultProxy) -> Non
             watch.lane.submit(("PING",))
         assert down.value.failure is StoreFailure.CLOSED
         assert watch.lane.problem is not None
+
+
+async def test_replies_that_lie_in_the_socket_are_taken_after_a_stall(
+    valkey: RunningStore,
+) -> None:
+    """When this process stood still for longer than the time-out, the store was not silent."""
+    async with watched(valkey.url, BRISK) as watch:
+        await watch.until(up=True)
+        sent = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        large = b"x" * 1_000_000  # more than one read of the socket
+        echo = watch.lane.submit(("ECHO", large))
+        for _ in range(5):  # the worker sends it
+            loop.call_soon(sent.set)
+            await sent.wait()
+            sent.clear()
+        threading.Event().wait(3 * BRISK.timeout_s)  # the whole loop stands still
+        assert await echo == [large]
+        assert watch.history == [True]
+
+
+def test_a_batch_may_take_longer_than_one_time_out_while_replies_come() -> None:
+    """The bound is on silence: many large replies in one batch are no outage."""
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        work: asyncio.Future[None] = loop.create_future()
+        replies: Replies = []
+        for step in range(1, 6):
+            loop.call_later(0.8 * step * BRISK.timeout_s, replies.append, b"reply")
+        loop.call_later(4.5 * BRISK.timeout_s, work.set_result, None)
+        await while_it_moves(work, replies, BRISK.timeout_s)
+        assert len(replies) == 5
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(scenario()) == pytest.approx(4.5 * BRISK.timeout_s)
 
 
 async def test_a_lane_comes_back_by_itself(proxy: FaultProxy) -> None:

@@ -37,7 +37,7 @@ STEPS: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
     "invalidate": lambda store: store.invalidate(ITEM),
     "begin_table": lambda store: store.begin_table(ITEM.table_key, token=TOKEN),
     "end_table": lambda store: store.end_table(
-        ITEM.table_key, token=TOKEN, outcome=WriteOutcome.ABORTED
+        ITEM.table_key, token=TOKEN, outcome=WriteOutcome.ABORTED, remade=False
     ),
 }
 
@@ -101,7 +101,9 @@ async def test_a_full_store_takes_fences_but_no_fills(own: RunningStore, live: L
         await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
     ).state is LeaseState.LEASED
     await store.begin_table(ITEM.table_key, token=TOKEN)
-    await store.end_table(ITEM.table_key, token=TOKEN, outcome=WriteOutcome.INVALIDATED)
+    await store.end_table(
+        ITEM.table_key, token=TOKEN, outcome=WriteOutcome.INVALIDATED, remade=False
+    )
     assert live.lanes.serving
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.request import ClientRequest
+from proxy.core.request import ClientRequest, Headers
 from proxy.core.values import BypassReason, Level, Outcome, WriteMode
 from proxy.flow.events import RequestAnswered
 from tests.support.flow_world import TABLE, Proxy, World, client_request, key_of, value_of
@@ -106,13 +106,32 @@ async def test_write_around_passes_through(proxy: Proxy) -> None:
     assert (answer.reason, proxy.store.steps) == (BypassReason.WRITE_AROUND, [])
 
 
-async def test_unsigned_request_is_refused(proxy: Proxy) -> None:
-    """The proxy signs for nobody whom DynamoDB would refuse."""
-    answer = await proxy.dispatcher.answer(ClientRequest("POST", "/", UNSIGNED, b"{}"))
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("POST", UNSIGNED),
+        ("GET", UNSIGNED),
+        ("POST", ()),
+        ("POST", (("X-Amz-Target", "DynamoDB_20990101.GetItem"),)),
+        ("PUT", ()),
+        ("DELETE", ()),
+    ],
+)
+async def test_unsigned_request_is_refused(proxy: Proxy, method: str, headers: Headers) -> None:
+    """The proxy signs for nobody whom DynamoDB would refuse, known operation or not."""
+    answer = await proxy.dispatcher.answer(ClientRequest(method, "/", headers, b"{}"))
     assert answer.status == 400
     assert json.loads(answer.body)["__type"].endswith("#MissingAuthenticationTokenException")
     assert proxy.world.upstream.sent == []
     assert [each.outcome for each in proxy.told(RequestAnswered)] == [Outcome.REJECTED]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_unsigned_request_that_asks_for_nothing_passes(proxy: Proxy, method: str) -> None:
+    """Health checks and preflights carry no signature, at DynamoDB neither."""
+    answer = await proxy.dispatcher.answer(ClientRequest(method, "/", (), b""))
+    assert answer.outcome is Outcome.BYPASS
+    assert len(proxy.world.upstream.sent) == 1
 
 
 async def test_presigned_request_is_let_in(proxy: Proxy) -> None:

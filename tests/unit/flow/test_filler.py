@@ -12,7 +12,7 @@ import pytest
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry, Leased, Pending, Tombstone
-from proxy.core.values import FillResult, Generation
+from proxy.core.values import FillResult, Generation, Level
 from proxy.flow.coalescer import Flight
 from proxy.flow.events import CapacityConsumed, FillEnded
 from proxy.flow.filler import Filler, Landing
@@ -346,6 +346,18 @@ async def test_writer_in_flight_means_fetch_without_fill(flyer: Flyer) -> None:
     assert landing.fetched is not None
     assert isinstance(flyer.record, Pending)
     assert flyer.fills == [FillResult.NO_LEASE]
+
+
+@pytest.mark.parametrize("level", Level)
+async def test_fetch_without_a_lease_is_consistent_below_eventual(
+    flyer: Flyer, level: Level
+) -> None:
+    """What stands in the way of a fill is mostly a write that a replica may not show yet."""
+    flyer.world.policy = replace(flyer.world.policy, fill_consistent=False, level=level)
+    await begin(flyer)
+    await flyer.fly()
+    sent = json.loads(flyer.world.upstream.sent[-1].body)
+    assert sent.get("ConsistentRead", False) is (level is not Level.EVENTUAL)
 
 
 async def test_refusal_without_a_lease_is_not_told_as_a_missed_fill(flyer: Flyer) -> None:

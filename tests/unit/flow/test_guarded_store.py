@@ -82,6 +82,7 @@ STEPS: dict[str, Callable[[Guard], Awaitable[object]]] = {
         g.world.identity("a").table_key,
         token=g.world.clock.token(),
         outcome=WriteOutcome.ABORTED,
+        remade=False,
     ),
 }
 
@@ -128,7 +129,9 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
     )
     assert ended == "stored"
     await guard.store.begin_table(identity.table_key, token=token)
-    await guard.store.end_table(identity.table_key, token=token, outcome=WriteOutcome.ABORTED)
+    await guard.store.end_table(
+        identity.table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False
+    )
     assert (await guard.store.lookup(identity)).generation == generation
 
 

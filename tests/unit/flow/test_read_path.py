@@ -266,6 +266,26 @@ async def test_stale_if_error_is_bounded(proxy: Proxy, *, silent: bool) -> None:
         assert (await proxy.get("a")).status == 500
 
 
+@pytest.mark.parametrize("trouble", ["silent", "broken"])
+async def test_entry_that_expires_while_upstream_is_asked_is_not_served(
+    proxy: Proxy, trouble: str
+) -> None:
+    """The hard time counts when the answer leaves, not when the entry was looked up."""
+    await aged(proxy, FRESH_S + IF_ERROR_S - 1)
+    gate = proxy.world.upstream.hold("GetItem")
+    if trouble == "broken":
+        proxy.world.upstream.fail("GetItem", FAILED)
+    reading = asyncio.ensure_future(proxy.get("a"))
+    await gate.reached()
+    await proxy.world.clock.sleep(1.5)
+    if trouble == "broken":
+        gate.release()
+        assert (await reading).status == 500
+    else:
+        with pytest.raises(UpstreamFailed):
+            await reading
+
+
 async def test_last_resort_takes_what_another_proxy_filled(world: World, proxy: Proxy) -> None:
     """A reader waiting for another proxy's refresh gets the new entry."""
     await aged(proxy, FRESH_S + GRACE_S + 1)
@@ -355,7 +375,7 @@ async def test_table_with_a_write_in_flight_is_read_upstream(proxy: Proxy) -> No
     await proxy.store.begin_table(table_key, token=token)
     answer = await proxy.get("a")
     assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.TABLE_PENDING)
-    await proxy.store.end_table(table_key, token=token, outcome=WriteOutcome.ABORTED)
+    await proxy.store.end_table(table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False)
     assert (await proxy.get("a")).outcome is Outcome.HIT
 
 

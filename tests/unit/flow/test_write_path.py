@@ -571,17 +571,40 @@ async def test_write_through_of_a_whole_table_stores_nothing(world: World) -> No
     assert (answer.status, answer.stored) == (200, False)
 
 
-async def test_item_that_does_not_fit_the_schema_asks_for_it_again(world: World) -> None:
-    """A table that was made anew with another key is noticed by its first item."""
+async def test_item_that_does_not_fit_the_schema_fences_the_table(world: World) -> None:
+    """A table made anew past every proxy: its items cannot be named until the schema is old."""
     proxy = world.proxy()
     await proxy.put("a", "1")
     world.upstream.tables.add(TABLE, id="S")
     item = {"id": {"S": "n"}, "v": {"S": "1"}}
+    for _ in range(20):
+        await proxy.call("PutItem", {"TableName": TABLE, "Item": item})
+    assert (world.upstream.count("DescribeTable"), proxy.store.asked("begin_table")) == (1, 20)
+    await world.clock.sleep(61.0)
     await proxy.call("PutItem", {"TableName": TABLE, "Item": item})
-    assert world.upstream.count("DescribeTable") == 2
     identity = world.keys.item(TABLE, {"id": {"S": "n"}})
     assert isinstance(proxy.store.record(identity), Tombstone)
-    assert proxy.store.asked("begin_table") == 0
+
+
+async def test_table_made_anew_through_another_proxy_is_fenced_by_its_new_key(
+    world: World,
+) -> None:
+    """What one proxy learned of a table is void once any proxy has made it anew.
+
+    1. A learns the key (pk).  2. B makes the table anew with the key (id).  3. B caches an item
+    that has both attributes.  4. A puts it: A must fence the record of (id), or B's entry stays.
+    """
+    one, other = world.proxy(), world.proxy()
+    await one.put("a", "1")
+    both = {"pk": {"S": "a"}, "id": {"S": "n"}}
+    await other.call("DeleteTable", {"TableName": TABLE})
+    world.upstream.tables.add(TABLE, id="S")
+    await other.call("PutItem", {"TableName": TABLE, "Item": {**both, "v": {"S": "1"}}})
+    get = {"TableName": TABLE, "Key": {"id": {"S": "n"}}}
+    for _ in range(2):
+        assert b'"1"' in (await other.call("GetItem", get)).body
+    await one.call("PutItem", {"TableName": TABLE, "Item": {**both, "v": {"S": "2"}}})
+    assert b'"2"' in (await other.call("GetItem", get)).body
 
 
 async def test_malformed_item_fences_the_whole_table(proxy: Proxy) -> None:
