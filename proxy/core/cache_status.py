@@ -33,7 +33,8 @@ def cache_status(answer: Answer) -> str:
         case Outcome.WRITE:
             words.append("fwd=bypass")
         case Outcome.FAILED:
-            words.append("fwd=miss")
+            if detail is not None and detail.startswith("upstream"):
+                words.append("fwd=miss")
         case Outcome.REJECTED:
             detail = "rejected"
         case _:

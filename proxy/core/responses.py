@@ -172,4 +172,10 @@ def cors_headers(request: ClientRequest) -> Headers:
 
 
 def _detail(error: ProxyError) -> str | None:
-    return f"upstream-{error.failure}" if isinstance(error, UpstreamFailed) else None
+    match error:
+        case UpstreamFailed():
+            return f"upstream-{error.failure}"
+        case StoreUnavailable():
+            return "store-down"
+        case _:
+            return None

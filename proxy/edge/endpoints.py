@@ -6,6 +6,7 @@ they point the SDK at this very proxy, which would then be its own upstream.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -50,13 +51,14 @@ def resolve_endpoints(
     region: str | None = None,
     profile: str | None = None,
 ) -> Endpoints:
-    """Find the endpoints to forward to; an explicit one serves DynamoDB and its Streams.
+    """Find the endpoints to forward to; an explicit one that is not AWS's serves Streams as well.
 
     Args:
         environ: where `AWS_REGION` is looked up; botocore reads the rest from the process's own
             environment: `AWS_DEFAULT_REGION`, `AWS_PROFILE`, `AWS_CONFIG_FILE`, `AWS_CA_BUNDLE`,
             `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`.
-        endpoint: an explicit URL, `http://127.0.0.1:8000`, or None for AWS.
+        endpoint: an explicit URL, `http://127.0.0.1:8000`, or None for AWS. One of AWS's own names
+            its region, which goes before the environment's, and has its Streams beside it.
         region: an explicit region; goes before the environment's and the profile's.
         profile: a profile's name; goes before `AWS_PROFILE`.
 
@@ -71,7 +73,8 @@ def resolve_endpoints(
         ca_bundle = session.get_config_variable("ca_bundle")
         if endpoint is not None:
             url = endpoint.rstrip("/")
-            return Endpoints(found or REGION_WITHOUT_AWS, url, url, ca_bundle)
+            named = region or region_in(url) or found
+            return Endpoints(named or REGION_WITHOUT_AWS, url, streams_beside(url), ca_bundle)
         if found is None:
             raise SettingsInvalid([NO_REGION])
         validate_region_name(found)
@@ -83,6 +86,30 @@ def resolve_endpoints(
         )
     except BotoCoreError as error:
         raise SettingsInvalid([f"AWS settings: {error}"]) from error
+
+
+_AWS_URL: Final = re.compile(
+    r"https?://(?:vpce-[^.]+\.)?dynamodb(?:-fips)?\.(?P<region>[a-z0-9-]+)\."
+    r"(?:vpce\.)?(?:amazonaws\.com|amazonaws\.com\.cn|api\.aws)(?::\d+)?"
+)
+_AWS_PUBLIC_URL: Final = re.compile(r"https?://dynamodb\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
+
+
+def region_in(url: str) -> str | None:
+    """Return the region that one of AWS's own DynamoDB endpoints names, else None."""
+    found = _AWS_URL.fullmatch(url)
+    return found["region"] if found else None
+
+
+def streams_beside(url: str) -> str:
+    """Return the Streams endpoint that belongs to a DynamoDB endpoint.
+
+    AWS's public endpoints have Streams under a name of their own; emulators serve both at one
+    place.
+    """
+    if _AWS_PUBLIC_URL.fullmatch(url) is None:
+        return url
+    return url.replace("://dynamodb.", "://streams.dynamodb.", 1)
 
 
 def _url_by_rules(session: botocore.session.Session, service: str, region: str) -> str:

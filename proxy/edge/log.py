@@ -101,7 +101,7 @@ class EventLog:
     ) -> None:
         self._log = log
         self._repeats = _Repeats(monotonic_s, quiet_s)
-        self._serving: bool | None = None
+        self._serving: events.StoreServing | None = None
         self._breaker_closed = True
         self._debts = 0
         self._credentials: tuple[str, bool] | None = None
@@ -125,9 +125,9 @@ class EventLog:
             handler(event)
 
     def _on_serving(self, event: events.StoreServing) -> None:
-        if event.serving is self._serving:
+        if event == self._serving:
             return
-        self._serving = event.serving
+        self._serving = event
         if event.serving:
             self._log.info("store serving", why=event.why)
         else:

@@ -23,6 +23,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.flow.ports import Clock
 
 BATCH_COMMANDS_MAX: Final = 512
+_REASON_CHARACTERS_MAX: Final = 120
 _ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -119,7 +120,9 @@ class Lane:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-            reason = f"cannot connect to the store: {type(error).__name__}"
+            # redis-py names the address and the server's own words here, never a password.
+            said = str(error)[:_REASON_CHARACTERS_MAX] or "no answer in time"
+            reason = f"cannot connect to the store: {type(error).__name__}: {said}"
             raise StoreUnavailable(StoreFailure.CONNECT, reason) from error
 
         async def round_trip(*commands: Command) -> Replies:

@@ -73,7 +73,7 @@ class RedisLanes:
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
         self._any_up = asyncio.Event()
         self._next = 0
-        self._was_serving: bool | None = None
+        self._told: tuple[bool, str] | None = None
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
@@ -236,10 +236,12 @@ class RedisLanes:
         raise StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")
 
     def _tell_serving(self) -> None:
-        serving = self.serving
-        if serving is not self._was_serving:
-            self._was_serving = serving
-            self._emit(StoreServing(serving, self.why_not_serving))
+        if not any(lane.up or lane.problem for lane in self._lanes):
+            return  # the first attempt has not ended: nothing is known yet
+        told = (self.serving, self.why_not_serving)
+        if told != self._told:
+            self._told = told
+            self._emit(StoreServing(*told))
 
 
 def _make_pool(options: StoreOptions) -> ConnectionPool:

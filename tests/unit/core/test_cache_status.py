@@ -57,7 +57,7 @@ def status(outcome: Outcome, **rest: Any) -> str:
             {"detail": "write-stored", "stored": True},
             "dynaside; fwd=bypass; stored; detail=write-stored",
         ),
-        (Outcome.FAILED, {}, "dynaside; fwd=miss"),
+        (Outcome.FAILED, {}, "dynaside"),
         (
             Outcome.FAILED,
             {"detail": "upstream-timeout"},

@@ -294,7 +294,7 @@ ERRORS: list[tuple[ProxyError, int, dict[str, str], Outcome, str | None]] = [
             " strict, or too many invalidations are owed to the store already",
         },
         Outcome.FAILED,
-        None,
+        "store-down",
     ),
 ]
 

@@ -52,6 +52,35 @@ def test_explicit_endpoint_serves_both() -> None:
     assert found == Endpoints("us-east-1", "http://127.0.0.1:8000", "http://127.0.0.1:8000", None)
 
 
+@pytest.mark.parametrize(
+    ("url", "region", "streams"),
+    [
+        (
+            "https://dynamodb.eu-central-1.amazonaws.com",
+            "eu-central-1",
+            "https://streams.dynamodb.eu-central-1.amazonaws.com",
+        ),
+        (
+            "https://dynamodb.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+            "https://streams.dynamodb.cn-north-1.amazonaws.com.cn",
+        ),
+        ("https://dynamodb-fips.us-west-2.amazonaws.com", "us-west-2", None),
+        ("https://vpce-0a-b.dynamodb.us-west-2.vpce.amazonaws.com", "us-west-2", None),
+        ("https://dynamodb.us-west-2.api.aws", "us-west-2", None),
+        ("http://127.0.0.1:8000", "us-east-1", None),
+        ("https://dynamodb.us-west-2.amazonaws.com.example.org", "us-east-1", None),
+    ],
+)
+def test_aws_endpoint_names_its_region_and_streams(
+    url: str, region: str, streams: str | None
+) -> None:
+    """Signing for another region than the endpoint's would be refused."""
+    found = resolve_endpoints({"AWS_REGION": "us-east-1"}, endpoint=url)
+    assert (found.region, found.dynamodb_url) == (region, url)
+    assert found.streams_url == (streams or url)
+
+
 def test_region_is_looked_up_in_order(monkeypatch: pytest.MonkeyPatch, profile: Path) -> None:
     """An explicit region goes before AWS_REGION, AWS_DEFAULT_REGION and the profile's."""
     profile.write_text("[default]\nregion = eu-west-4\n[profile other]\nregion = eu-west-5\n")

@@ -136,12 +136,14 @@ def test_only_a_lost_marker_is_news_of_a_fence(
 
 
 def test_store_serving_is_written_on_change_only(event_log: EventLog, output: Output) -> None:
-    """Serving, serving again, not serving: two lines, each with its why."""
-    for serving, why in ((True, "gate open"), (True, "gate open"), (False, "heartbeat old")):
+    """Serving, serving again, not serving for two reasons: a line for each piece of news."""
+    told = [(True, "gate open"), (True, "gate open"), (False, "heartbeat old"), (False, "refused")]
+    for serving, why in told:
         event_log.on_event(events.StoreServing(serving=serving, why=why))
     assert [(line["event"], line["why"]) for line in output.lines()] == [
         ("store serving", "gate open"),
         ("store not serving", "heartbeat old"),
+        ("store not serving", "refused"),
     ]
 
 
