@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.values import BypassReason, FenceResult, Level, WriteMode
-from proxy.settings import setting_names, settings_table
+from proxy.settings import load_settings, setting_names, settings_table
 from proxy.version import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -84,3 +84,12 @@ def test_every_guarantee_names_its_checker() -> None:
     assert [row[0] for row in rows] == [f"G{number}" for number in range(1, len(rows) + 1)]
     for _, checkers in rows:
         assert re.findall(r"`tests/[\w./]+`", checkers)
+
+
+def test_settings_shown_in_readme_are_valid(tmp_path: Path) -> None:
+    """What a newcomer copies from README loads."""
+    shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    file = tmp_path / "dynaside.yaml"
+    file.write_text(shown[1])
+    assert load_settings(config_path=file, environ={}).tables
