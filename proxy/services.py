@@ -277,6 +277,7 @@ def _http_options(settings: Settings) -> HttpOptions:
     http = settings.http
     limits = HttpLimits(
         body_bytes_max=http.body_bytes_max,
+        bodies_bytes_max=http.bodies_bytes_max,
         header_bytes_max=http.header_bytes_max,
         keepalive_s=http.keepalive_s,
         connections_max=http.connections_max,

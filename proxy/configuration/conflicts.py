@@ -27,6 +27,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
     """Return every contradiction between settings that are each valid."""
     return [
         *_address_conflicts(settings),
+        *_http_conflicts(settings),
         *_store_conflicts(settings),
         *_fence_conflicts(settings),
         *_table_conflicts(settings),
@@ -54,6 +55,12 @@ def _address_conflicts(settings: Settings) -> Iterator[Conflict]:
         if endpoint.hostname in _LOOPBACK and port in {data_port, ops_port}:
             why = f"port {port} is this proxy's own; it would send requests to itself"
             yield Conflict((("upstream", "endpoint"), data, ops), why)
+
+
+def _http_conflicts(settings: Settings) -> Iterator[Conflict]:
+    if settings.http.bodies_bytes_max < settings.http.body_bytes_max:
+        why = "one body of body_bytes_max would never fit into bodies_bytes_max"
+        yield Conflict((("http", "bodies_bytes_max"), ("http", "body_bytes_max")), why)
 
 
 def _store_conflicts(settings: Settings) -> Iterator[Conflict]:

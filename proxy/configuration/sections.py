@@ -252,6 +252,13 @@ class Http(Section):
         le=1024 * 1024 * 1024,
         description="Bytes of a request's body at most; 16 MiB is DynamoDB's own limit.",
     )
+    bodies_bytes_max: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024 * 1024,
+        description="Bytes of all request bodies in flight together at most; beyond it requests get"
+        " 503 and are retried. Room for four of the largest or thousands of the usual ones.",
+    )
     header_bytes_max: int = Field(
         default=32 * 1024,
         ge=1024,
@@ -276,8 +283,8 @@ class Http(Section):
         default=4096,
         ge=1,
         le=1_000_000,
-        description="Client connections at most; bounds file descriptors. Each may hold a body of"
-        " body_bytes_max while it arrives.",
+        description="Client connections at most; bounds file descriptors. What they hold is"
+        " bounded by bodies_bytes_max.",
     )
     cross_origin: bool | None = Field(
         default=None,

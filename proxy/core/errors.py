@@ -29,6 +29,10 @@ class RequestRejected(ProxyError):
         self.status = status
 
 
+class Overloaded(ProxyError):
+    """A bound of the process is reached: time must act; answered 503, which SDKs retry."""
+
+
 class UpstreamFailure(StrEnum):
     """Why no complete answer came from DynamoDB; a metric label and a log field."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.core.errors import (
+    Overloaded,
     ProxyError,
     RequestRejected,
     StoreUnavailable,
@@ -135,7 +136,10 @@ def error_answer(error: ProxyError) -> Answer:
         case RequestRejected():
             outcome, status = Outcome.REJECTED, error.status
             error_type, message = error.error_type, error.message
-        case UpstreamFailed(failure=UpstreamFailure.CONNECT | UpstreamFailure.OVERLOAD):
+        case (
+            UpstreamFailed(failure=UpstreamFailure.CONNECT | UpstreamFailure.OVERLOAD)
+            | Overloaded()
+        ):
             outcome, status, error_type = Outcome.FAILED, 503, SERVICE_UNAVAILABLE
             message = f"dynaside: {error}"
         case StoreUnavailable():
@@ -177,5 +181,7 @@ def _detail(error: ProxyError) -> str | None:
             return f"upstream-{error.failure}"
         case StoreUnavailable():
             return "store-down"
+        case Overloaded():
+            return "overloaded"
         case _:
             return None

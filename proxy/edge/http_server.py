@@ -6,7 +6,6 @@ them at 1 MiB and answers errors as text. This is its low-level server with thos
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 from collections.abc import Awaitable, Callable
@@ -14,22 +13,21 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, Final
 
-from aiohttp import StreamReader, web
-from aiohttp.http import HttpVersion11
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 from aiohttp.web_protocol import _ErrInfo  # the only sign of bytes that are not HTTP
 from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
 from proxy.core.errors import ProxyError, RequestRejected
+from proxy.core.limiter import Budget, Share
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import content_type, cors_headers, error_answer, internal_error
+from proxy.edge.request_body import BodyLimits, read_body
 from proxy.flow.events import Emit, InvariantViolated
 
 BACKLOG: Final = 4096
 """SDKs open 30–40 connections at once, and every pod of a burst does so together."""
 
-_TOO_LARGE: Final = "com.amazon.coral.service#RequestEntityTooLargeException"
 _BAD_REQUEST: Final = "com.amazon.coral.service#SerializationException"
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
@@ -44,6 +42,7 @@ class HttpLimits:
     """Bounds of the data listener; times in seconds, sizes in bytes."""
 
     body_bytes_max: int
+    bodies_bytes_max: int
     header_bytes_max: int
     keepalive_s: float
     connections_max: int
@@ -99,6 +98,8 @@ class DataServer(web.Server):
         self._is_loop = is_loop
         self._options = options
         self._emit = emit
+        self._body_limits = BodyLimits(limits.body_bytes_max, limits.keepalive_s)
+        self._bodies = Budget("http.bodies_bytes_max", limits.bodies_bytes_max)
         self.in_flight = 0
         self.draining = False
 
@@ -127,15 +128,16 @@ class DataServer(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.in_flight += 1
         try:
-            return await self._respond(request)
+            with self._bodies.share() as share:
+                return await self._respond(request, share)
         finally:
             self.in_flight -= 1
 
-    async def _respond(self, request: web.BaseRequest) -> web.Response:
+    async def _respond(self, request: web.BaseRequest, share: Share) -> web.Response:
         received = ClientRequest(request.method, request.raw_path, _fields(request), b"")
         whole = False
         try:
-            body = await self._read_body(request)
+            body = await read_body(request, self._body_limits, share)
             whole = True
             received = ClientRequest(received.method, received.target, received.headers, body)
             self._check_sender(received)
@@ -161,29 +163,6 @@ class DataServer(web.Server):
                 "dynaside: requests of web pages are refused; see the setting http.cross_origin"
             )
             raise RequestRejected(_ACCESS_DENIED, message, status=403)
-
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
-        limit = self._options.limits.body_bytes_max
-        if (request.content_length or 0) > limit:
-            raise _too_large(limit)
-        expect = request.headers.get("Expect", "").lower()
-        if expect == "100-continue" and request.version >= HttpVersion11:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # nothing of the answer itself was sent
-        content = request.content
-        try:
-            if content.is_eof():
-                return await _collect(content, limit)
-            # A client that stalls half-way must not hold its connection and our drain for ever.
-            async with asyncio.timeout(self._options.limits.keepalive_s):
-                return await _collect(content, limit)
-        except TimeoutError:
-            content.feed_eof()  # else aiohttp would wait for the rest some more
-            raise RequestRejected(_BAD_REQUEST, "the body came too slowly", status=408) from None
-        except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
-            # The client left, or its chunks are none: no bug of ours, and nobody may be there.
-            content.feed_eof()  # else aiohttp would read on, and log a stack trace
-            raise RequestRejected(_BAD_REQUEST, "incomplete or malformed body") from None
 
     def _response(self, request: ClientRequest, answer: Answer) -> web.Response:
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
@@ -260,17 +239,6 @@ def _plain(response: web.Response) -> bytes:
     return f"{status}{''.join(lines)}\r\n".encode() + response.body
 
 
-async def _collect(content: StreamReader, limit: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in content.iter_any():
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit)
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
 def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name.decode("utf-8", "surrogateescape"), content.decode("utf-8", "surrogateescape"))
@@ -281,10 +249,6 @@ def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
 def _request_id() -> str:
     """Return an id in the shape of DynamoDB's own: 52 capital letters and digits."""
     return base64.b32hexencode(os.urandom(33)).decode()[:_REQUEST_ID_CHARACTERS]
-
-
-def _too_large(limit: int) -> RequestRejected:
-    return RequestRejected(_TOO_LARGE, f"request body larger than {limit} bytes", status=413)
 
 
 def _place(error: BaseException) -> str:

@@ -48,6 +48,10 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             ["fence.marker_s", "upstream.connect_timeout_s", "upstream.write_timeout_s"],
         ),
         ({"fence": {"lease_wait_s": 4}}, ["fence.lease_wait_s", "fence.lease_s"]),
+        (
+            {"http": {"bodies_bytes_max": 2048, "body_bytes_max": 2049}},
+            ["http.bodies_bytes_max", "http.body_bytes_max"],
+        ),
         ({"defaults": {"level": "strict"}}, ["defaults.level", "store.url"]),
         (
             {"store": STORE, "defaults": {"level": "strict", "grace_s": 1}},

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.errors import (
+    Overloaded,
     ProxyError,
     RequestRejected,
     StoreFailure,
@@ -284,6 +285,16 @@ ERRORS: list[tuple[ProxyError, int, dict[str, str], Outcome, str | None]] = [
             UpstreamFailure.RESET,
             UpstreamFailure.CREDENTIALS,
         )
+    ),
+    (
+        Overloaded("some.setting is reached"),
+        503,
+        {
+            "__type": "com.amazonaws.dynamodb.v20120810#ServiceUnavailableException",
+            "message": "dynaside: some.setting is reached",
+        },
+        Outcome.FAILED,
+        "overloaded",
     ),
     (
         StoreUnavailable(StoreFailure.REFUSED, "redis://10.1.2.3:6379: NOAUTH secret"),

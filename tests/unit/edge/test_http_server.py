@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,56 +12,10 @@ from aiohttp import web
 from proxy.core.errors import RequestRejected
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
-from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions, _place
-from proxy.edge.listeners import DataListener
-from proxy.flow.events import Event, InvariantViolated
-from tests.support.serving import Wire, post, until
-
-Handler = Callable[[ClientRequest], Awaitable[Answer]]
-
-
-async def echo(request: ClientRequest) -> Answer:
-    """Answer with the request's body."""
-    return Answer(200, (), request.body, Outcome.HIT, crc32=1)
-
-
-class Server:
-    """A data server with small limits, and the events it emitted."""
-
-    def __init__(self, handler: Handler, **options: Any) -> None:
-        self.port = 0
-        self.events: list[Event] = []
-        limits = {
-            "body_bytes_max": 1000,
-            "header_bytes_max": 8190,
-            "keepalive_s": 10.0,
-            "connections_max": 3,
-        }
-        limits |= {name: options.pop(name) for name in limits if name in options}
-        shown = {"cache_status": True, "server_name": "S", "cross_origin": True, **options}
-        self.data_server = DataServer(
-            handler,
-            is_loop=lambda headers: ("X-Hop", "me") in headers,
-            options=HttpOptions(HttpLimits(**limits), **shown),  # type: ignore[arg-type]
-            emit=self.events.append,
-        )
-
-    def wire(self) -> Wire:
-        """Return a connection, not yet open."""
-        return Wire("127.0.0.1", self.port)
-
-
-@asynccontextmanager
-async def server(handler: Handler = echo, **options: Any) -> AsyncIterator[Server]:
-    """Serve on a free port."""
-    running = Server(handler, **options)
-    listener = DataListener(running.data_server, port_shared=False)
-    await listener.start("127.0.0.1", 0)
-    running.port = int(listener.url.rpartition(":")[2])
-    try:
-        yield running
-    finally:
-        await listener.close()
+from proxy.edge.http_server import _place
+from proxy.flow.events import InvariantViolated
+from tests.support.data_server import Server, echo, server
+from tests.support.serving import post, until
 
 
 async def test_request_reaches_the_handler_as_it_came() -> None:
@@ -192,63 +143,6 @@ async def test_errors_before_the_handler_are_readable_for_allowed_pages_only(
     assert ("access-control-allow-origin" in reply.fields) is allowed
 
 
-@pytest.mark.parametrize("framed", [True, False])
-async def test_body_has_a_limit(*, framed: bool) -> None:
-    """One byte more than allowed is 413, whether its length was told or not; then it closes."""
-    async with server() as running:
-        for size, status in ((1000, 200), (1001, 413)):
-            raw = b" " * size
-            request = post("GetItem", raw)
-            if not framed:
-                request = post("GetItem", b"", framed=False, Transfer_Encoding="chunked")
-                request += b"%x\r\n%s\r\n0\r\n\r\n" % (size, raw)
-            async with running.wire() as wire:
-                await wire.send(request)
-                reply = await wire.reply()
-                assert reply.status == status
-                assert (reply.fields.get("connection") == "close") is (status == 413)
-
-
-async def test_body_in_pieces_is_whole() -> None:
-    """Pieces that came apart are put together."""
-    body = json.dumps({"a": "b" * 100}).encode()
-    raw = post("GetItem", body)
-    async with server() as running, running.wire() as wire:
-        await wire.send(raw[:-90])
-        await until(lambda: running.data_server.in_flight == 1)
-        await wire.send(raw[-90:-20])
-        await asyncio.sleep(0)
-        await wire.send(raw[-20:])
-        assert (await wire.reply()).body == body
-
-
-async def test_body_that_stalls_ends() -> None:
-    """A client that stops half-way gets a 408 and loses its connection."""
-    async with server(keepalive_s=0.05) as running, running.wire() as wire:
-        await wire.send(post("GetItem", b"{}")[:-1])
-        reply = await wire.reply()
-        assert (reply.status, reply.fields["connection"]) == (408, "close")
-        assert await wire.closed()
-
-
-async def test_body_that_breaks_is_no_bug() -> None:
-    """A malformed chunk is 400, a hang-up is nothing; neither is a violation."""
-    head = post("GetItem", b"", framed=False, Transfer_Encoding="chunked") + b"1\r\na\r\n"
-    async with server() as running:
-        async with running.wire() as wire:
-            await wire.send(head)
-            await until(lambda: running.data_server.in_flight == 1)
-            await wire.send(b"oops\r\n")
-            reply = await wire.reply()
-            assert (reply.status, reply.fields["connection"]) == (400, "close")
-            assert await wire.closed()
-        async with running.wire() as wire:
-            await wire.send(head)
-            await until(lambda: running.data_server.in_flight == 1)
-        await until(lambda: running.data_server.in_flight == 0)
-    assert running.events == []
-
-
 async def test_bytes_after_a_request_that_are_not_http() -> None:
     """The request is answered, then the rest gets its 400."""
     gate = asyncio.Event()
@@ -265,17 +159,6 @@ async def test_bytes_after_a_request_that_are_not_http() -> None:
         assert (await wire.reply()).status == 200
         assert (await wire.reply()).status == 400
         assert await wire.closed()
-
-
-async def test_expect_is_answered() -> None:
-    """The interim answer comes before the body was sent."""
-    async with server() as running, running.wire() as wire:
-        await wire.send(
-            post("GetItem", b"", framed=False, Expect="100-Continue", Content_Length="2")
-        )
-        assert (await wire.head())[1] == 100
-        await wire.send(b"{}")
-        assert (await wire.reply()).body == b"{}"
 
 
 async def test_error_after_an_answer_was_begun_ends_the_connection() -> None:

@@ -24,7 +24,7 @@ def data_server() -> DataServer:
     async def answer(_: ClientRequest) -> Answer:
         return Answer(200, (), b"{}", Outcome.HIT)
 
-    limits = HttpLimits(1000, 8190, 10.0, 10)
+    limits = HttpLimits(1000, 4000, 8190, 10.0, 10)
     options = HttpOptions(limits, cache_status=False, server_name="S", cross_origin=False)
     return DataServer(answer, is_loop=lambda _: False, options=options, emit=lambda _: None)
 

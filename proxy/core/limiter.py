@@ -1,0 +1,58 @@
+"""Counts what all requests of a process hold together, and refuses more than there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxy.core.errors import Overloaded
+
+
+class Budget:
+    """Room for so many units, shared by requests.
+
+    Args:
+        name: of the setting that bounds it; told to whoever is refused.
+        units_max: the room there is.
+    """
+
+    def __init__(self, name: str, units_max: int) -> None:
+        self._name = name
+        self._units_max = units_max
+        self.used = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """Give one request its share; whatever it took is given back at the end of the block."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.used -= share.units
+
+    def take(self, units: int) -> None:
+        """Take room.
+
+        Raises:
+            Overloaded: there is not so much left; nothing was taken.
+        """
+        if self.used + units > self._units_max:
+            raise Overloaded(f"{self._name} is reached: too much is in flight, try again")
+        self.used += units
+
+
+class Share:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.units = 0
+
+    def grow(self, units: int) -> None:
+        """Take more.
+
+        Raises:
+            Overloaded: there is no room.
+        """
+        self._budget.take(units)
+        self.units += units
