@@ -8,6 +8,7 @@ ends (`proxy.embedded.process`).
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from contextlib import ExitStack, closing
 from typing import Final
@@ -16,16 +17,17 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from proxy.app import run
+from proxy.configuration.checks import PORT_MAX, masked_url
+from proxy.edge.endpoints import resolve_endpoints
 from proxy.embedded.dynamodb import start_ministack
 from proxy.embedded.guide import Addresses, guide
 from proxy.embedded.process import LOOPBACK, EngineError, free_port, port_is_free
 from proxy.embedded.sample import TABLE, fill_sample_table
 from proxy.embedded.valkey import start_valkey
-from proxy.settings import load_settings
+from proxy.settings import Settings, load_settings
 
 DATA_PORT: Final = 8111
 OPS_PORT: Final = 8112
-DEFAULT_REGION: Final = "us-east-1"
 LOCAL_HOSTS: Final = frozenset({LOOPBACK, "localhost", "::1"})
 EXIT_OPERATOR: Final = 2
 
@@ -47,44 +49,54 @@ def run_demo(
         ops_listen: `HOST:PORT` of metrics and probes; when None, 127.0.0.1:8112 or a free port.
     """
     try:
-        data = _address(listen, DATA_PORT, flag="--listen")
-        ops = _address(ops_listen, OPS_PORT, flag="--ops-listen")
+        flags: dict[str, object] = {
+            "listen.data": _address(listen, DATA_PORT, flag="--listen or PORT="),
+            "listen.ops": _address(ops_listen, OPS_PORT, flag="--ops-listen or OPS_PORT="),
+            "log.level": "warning",
+        }
         with ExitStack() as engines:
-            store_url = redis_url or _start_store(engines)
+            flags["store.url"] = redis_url or _start_store(engines)
             endpoint = upstream_endpoint or _start_dynamodb(engines)
-            addresses = Addresses(data, ops, _region())
-            return _serve(
-                addresses,
-                store_url=store_url,
-                store_is_ours=redis_url is None,
-                endpoint=endpoint,
-            )
+            flags["upstream.endpoint"] = endpoint
+            flags |= _store_flags(is_new=not redis_url, dynamodb_is_new=not upstream_endpoint)
+            settings = load_settings(flags=flags)
+            if redis_url:
+                _say_store(settings)
+            if upstream_endpoint:
+                _say(f"dynamodb {endpoint} (yours)")
+            return _serve(settings, endpoint)
     except (EngineError, BotoCoreError, ClientError) as error:
         sys.stderr.write(f"dynaside: {error}\n")
         return EXIT_OPERATOR
 
 
-def _serve(addresses: Addresses, *, store_url: str, store_is_ours: bool, endpoint: str) -> int:
+def _store_flags(*, is_new: bool, dynamodb_is_new: bool) -> dict[str, object]:
+    """Return how the store is used: as if it were empty, wherever that is true or can be made so.
+
+    A named store may hold entries of an earlier demo, whose DynamoDB is gone: a new DynamoDB
+    gets a namespace of its own. The quarantine protects against writers whose markers a store
+    lost: in a new store, or under a new namespace, nobody ever wrote.
+    """
+    flags: dict[str, object] = {}
+    if dynamodb_is_new:
+        flags["store.namespace"] = f"demo-{secrets.token_hex(4)}"
+    if is_new or dynamodb_is_new:
+        flags["store.quarantine_s"] = 0
+    return flags
+
+
+def _serve(settings: Settings, endpoint: str) -> int:
     """Fill the table where that is allowed, then run the proxy until a signal comes."""
     is_local = urlsplit(endpoint).hostname in LOCAL_HOSTS
     if is_local:
         _use_local_credentials()
-        count = fill_sample_table(endpoint, addresses.region)
+    asked_region = settings.upstream.region
+    region = resolve_endpoints(os.environ, endpoint=endpoint, region=asked_region).region
+    if is_local:
+        count = fill_sample_table(endpoint, region)
         _say(f"table    {TABLE} with {count} items")
-    flags: dict[str, object] = {
-        "listen.data": addresses.data,
-        "listen.ops": addresses.ops,
-        "store.url": store_url,
-        "upstream.endpoint": endpoint,
-        "upstream.region": addresses.region,
-        "log.level": "warning",
-    }
-    if store_is_ours:
-        # The quarantine protects against writers whose markers a store lost: ours had none.
-        flags["store.quarantine_s"] = 0
-    return run(
-        load_settings(flags=flags), on_ready=lambda: _say(guide(addresses, has_table=is_local))
-    )
+    addresses = Addresses(str(settings.listen.data), str(settings.listen.ops), region)
+    return run(settings, on_ready=lambda: _say(guide(addresses, has_table=is_local)))
 
 
 def _start_store(engines: ExitStack) -> str:
@@ -94,10 +106,18 @@ def _start_store(engines: ExitStack) -> str:
 
 
 def _start_dynamodb(engines: ExitStack) -> str:
-    _say("upstream embedded DynamoDB, starting (about 2 s)")
+    _say("dynamodb embedded DynamoDB, starting (about 2 s)")
     engine = engines.enter_context(closing(start_ministack()))
-    _say(f"upstream embedded DynamoDB at {engine.endpoint}")
+    _say(f"dynamodb embedded DynamoDB at {engine.endpoint}")
     return engine.endpoint
+
+
+def _say_store(settings: Settings) -> None:
+    """Say which named store is used, and that it may have to wait for its first hit."""
+    _say(f"store    {masked_url(str(settings.store.url))} (yours)")
+    wait_s = settings.store.quarantine_s
+    if wait_s:
+        _say(f"         hits start up to {wait_s:g} s after the store started")
 
 
 def _address(asked: str | None, default_port: int, *, flag: str) -> str:
@@ -115,15 +135,10 @@ def _address(asked: str | None, default_port: int, *, flag: str) -> str:
     host, _, port_text = asked.rpartition(":")
     if port_text == "0":
         return f"{host}:{free_port()}"  # chosen here, so that the guide can name it
-    if port_text.isdecimal() and not port_is_free(host.strip("[]"), int(port_text)):
+    is_port = port_text.isdecimal() and int(port_text) <= PORT_MAX
+    if is_port and not port_is_free(host.strip("[]"), int(port_text)):
         raise EngineError(f"port {port_text} on {host} is in use: choose another with {flag}")
     return asked  # a text that is no address is refused by the settings, with the reason
-
-
-def _region() -> str:
-    """Return the region that AWS's own tools would use here, or a common one."""
-    environ = os.environ
-    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
 
 
 def _use_local_credentials() -> None:

@@ -1,4 +1,8 @@
-"""Hears SIGTERM and SIGINT: the first asks to drain, the second to end at once."""
+"""Hears SIGTERM and SIGINT: the first asks to drain, the second to end at once.
+
+SIGHUP, of a terminal that closed, asks to drain and never hurries: it may come twice, from the
+shell and from the kernel.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ class StopSignals:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.received)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(signal.SIGHUP, self.asked.set)
 
     def received(self) -> None:
         """Take one signal."""

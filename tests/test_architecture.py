@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 # meets nothing unexplained.
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
-    "content_coding", "attributes", "policy", "request", "record", "fence", "freshness", "item_size",
-    "projection", "cache_key", "operations", "responses", "cache_status", "table_writes", "write_through",
-    "drafting", "plan",
+    "content_coding", "attributes", "policy", "request", "record", "fence", "freshness",
+    "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
+    "table_writes", "write_through", "drafting", "plan",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",

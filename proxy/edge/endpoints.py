@@ -58,7 +58,7 @@ def resolve_endpoints(
             environment: `AWS_DEFAULT_REGION`, `AWS_PROFILE`, `AWS_CONFIG_FILE`, `AWS_CA_BUNDLE`,
             `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`.
         endpoint: an explicit URL, `http://127.0.0.1:8000`, or None for AWS. One of AWS's own names
-            its region, which goes before the environment's, and has its Streams beside it.
+            its region, the only one it takes signatures for, and has its Streams beside it.
         region: an explicit region; goes before the environment's and the profile's.
         profile: a profile's name; goes before `AWS_PROFILE`.
 
@@ -73,7 +73,7 @@ def resolve_endpoints(
         ca_bundle = session.get_config_variable("ca_bundle")
         if endpoint is not None:
             url = endpoint.rstrip("/")
-            named = region or region_in(url) or found
+            named = region_in(url) or found
             return Endpoints(named or REGION_WITHOUT_AWS, url, streams_beside(url), ca_bundle)
         if found is None:
             raise SettingsInvalid([NO_REGION])

@@ -5,6 +5,7 @@ The lines are a shell script as a whole, so a test can run exactly what a newcom
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,25 @@ from proxy.embedded.sample import TABLE
 
 PASTE: Final = "Paste into another terminal:"
 
-SCRIPT: Final = """\
+EXPORTS: Final = """\
 export AWS_ENDPOINT_URL_DYNAMODB={data_url} AWS_DEFAULT_REGION={region}
+export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
+"""
+
+SCRIPT: Final = """\
 export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
 
 # The aws CLI reads one item twice: a miss, which asks DynamoDB, then a hit, which does not.
-read_item() {{ {programs}/aws dynamodb get-item --table-name {table} --key "$1" \\
-  --debug 2>&1 | grep -io "'cache-status': '[^']*'" | head -n 1; }}
+read_item() {{
+  said=$({python} -m awscli dynamodb get-item --table-name {table} --key "$1" --debug 2>&1)
+  found=$(printf '%s' "$said" | grep -io "'cache-status': '[^']*'" | head -n 1)
+  echo "${{found:-no answer: $(printf '%s' "$said" | tail -n 1)}}"
+}}
 read_item '{{"sku": {{"S": "p-01"}}}}'
 read_item '{{"sku": {{"S": "p-01"}}}}'
 
 # boto3 reads another item twice, writes it, and reads its own write at once.
-{programs}/python - <<'EOF'
+{python} - <<'EOF'
 import boto3
 table, sku = boto3.resource("dynamodb").Table("{table}"), {{"sku": "p-07"}}
 def read(what):
@@ -59,6 +67,7 @@ class Addresses:
 def guide(addresses: Addresses, *, has_table: bool) -> str:
     """Return the demo's text; without the sample table, only how to point an SDK at it."""
     data_url = f"http://{addresses.data}"
+    exports = EXPORTS.format(data_url=data_url, region=addresses.region)
     lines = [
         "",
         f"dynaside serves DynamoDB on {data_url}; Ctrl-C ends it and all it started.",
@@ -70,18 +79,10 @@ def guide(addresses: Addresses, *, has_table: bool) -> str:
         lines += [
             "No table is created at an endpoint that is not on this machine. To use yours:",
             "",
-            f"export AWS_ENDPOINT_URL_DYNAMODB={data_url} AWS_DEFAULT_REGION={addresses.region}",
-            "",
+            exports,
         ]
         return "\n".join(lines)
-    script = SCRIPT.format(
-        data_url=data_url, region=addresses.region, programs=_programs(), table=TABLE
-    )
-    return "\n".join([*lines, PASTE, "", script])
-
-
-def _programs() -> str:
-    """Return the folder of our interpreter, short when it lies below the current folder."""
-    folder = Path(sys.executable).parent
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    # The whole path, so that the lines work in whatever folder they are pasted.
+    python = shlex.quote(str(Path(sys.executable).absolute()))
+    script = SCRIPT.format(python=python, table=TABLE)
+    return "\n".join([*lines, PASTE, "", exports + script])

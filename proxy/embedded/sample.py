@@ -61,7 +61,12 @@ def fill_sample_table(endpoint: str, region: str) -> int:
         "dynamodb",
         region_name=region,
         endpoint_url=endpoint,
-        config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}),
+        config=Config(
+            connect_timeout=5,
+            read_timeout=10,
+            retries={"total_max_attempts": 2},
+            proxies={},  # none, whatever the environment says: the engine is on this machine
+        ),
     )
     with suppress(client.exceptions.ResourceInUseException):  # there from an earlier demo
         client.create_table(

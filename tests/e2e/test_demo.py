@@ -21,6 +21,10 @@ from proxy.embedded.process import free_port
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
+# Nobody listens there: whoever asked this HTTP proxy for something on this machine would fail.
+NOBODY = "http://127.0.0.1:9"
+BEHIND_PROXY = {"HTTP_PROXY": NOBODY, "http_proxy": NOBODY, "NO_PROXY": "", "no_proxy": ""}
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 
 pytestmark = [pytest.mark.engine, pytest.mark.store]
 
@@ -59,7 +63,7 @@ def start(*flags: str, **environ: str) -> subprocess.Popen[str]:
 def demo(tmp_path: Path) -> Iterator[Demo]:
     """Run a demo on free ports until it has printed its guide."""
     listen = ["--listen", f"127.0.0.1:{free_port()}", "--ops-listen", f"127.0.0.1:{free_port()}"]
-    with start(*listen, TMPDIR=str(tmp_path)) as process:
+    with start(*listen, TMPDIR=str(tmp_path), **BEHIND_PROXY) as process:
         assert process.stdout is not None
         alarm = threading.Timer(START_TIMEOUT_S, process.kill)  # ends the reading below
         alarm.start()
@@ -77,10 +81,18 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         process.kill()
 
 
-def test_pasted_lines_show_miss_hit_and_fresh_read(demo: Demo) -> None:
-    """The printed lines, pasted whole, show a miss, a hit, and a write that is read at once."""
+def test_pasted_lines_show_miss_hit_and_fresh_read(demo: Demo, tmp_path: Path) -> None:
+    """The printed lines, pasted whole, show a miss, a hit, and a write that is read at once.
+
+    In any folder, and where the environment names an HTTP proxy.
+    """
     pasted = subprocess.run(
-        ["bash", "-c", demo.script], cwd=ROOT, capture_output=True, text=True, check=True
+        ["bash", "-c", demo.script],
+        cwd=tmp_path,
+        env={**os.environ, **BEHIND_PROXY},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     cli_first, cli_second, *boto3_lines = pasted.stdout.splitlines()
     assert "fwd=miss" in cli_first
@@ -93,9 +105,9 @@ def test_pasted_lines_show_miss_hit_and_fresh_read(demo: Demo) -> None:
     assert "stock=99" in after_write
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_process_ends_with_the_demo(demo: Demo, ending: signal.Signals) -> None:
-    """Ctrl-C, SIGTERM and SIGKILL all end the engines; the first two exit with 0."""
+    """Ctrl-C, SIGTERM, a closed terminal and SIGKILL end the engines; all but the last exit 0."""
     engines = demo.children()
     assert len(engines) == 2
     with ExitStack() as opened:

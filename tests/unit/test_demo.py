@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 
 import pytest
 
 from proxy import demo
+from proxy.configuration.checks import MASK
+from proxy.core.errors import SettingsInvalid
 from proxy.embedded.dynamodb import RunningDynamoDB
 from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore, ask
@@ -59,6 +62,7 @@ def test_demo_starts_what_is_not_named(
     assert f"embedded Valkey at {settings.store.url}" in printed
     assert f"embedded DynamoDB at {settings.upstream.endpoint}" in printed
     assert "demo-products with 20 items" in printed
+    assert "(yours)" not in printed
     port = int(str(settings.store.url).rpartition(":")[2].partition("/")[0])
     with pytest.raises(ConnectionRefusedError):
         ask(("127.0.0.1", port), "PING")
@@ -78,7 +82,35 @@ def test_demo_uses_what_is_named(
     assert str(settings.upstream.endpoint) == dynamodb.endpoint
     assert str(settings.listen.data) == data
     assert str(settings.listen.ops) == ops
+    assert settings.store.namespace == "default"
+    assert settings.store.quarantine_s == 30
     assert valkey.ask("PING") == b"+PONG\r\n"
+
+
+def test_named_services_are_printed_without_the_password(
+    brief_proxy: BriefProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was named is said to be used, and when its first hits may come."""
+    remote = "http://dynamodb.invalid:8000"
+    demo.run_demo(redis_url="redis://:secret@127.0.0.1:6379/0", upstream_endpoint=remote)
+    printed = capsys.readouterr().out
+    assert f"store    redis://:{MASK}@127.0.0.1:6379/0 (yours)\n" in printed
+    assert f"dynamodb {remote} (yours)\n" in printed
+    assert "hits start up to 30 s after the store started\n" in printed
+    assert "secret" not in printed
+
+
+def test_new_dynamodb_never_meets_entries_of_an_earlier_one(
+    brief_proxy: BriefProxy, valkey: RunningStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a named store every demo has a namespace of its own, where hits start at once."""
+    for _ in range(2):
+        assert demo.run_demo(redis_url=valkey.url) == 0
+    first, second = (settings.store for settings in brief_proxy.settings)
+    assert re.fullmatch(r"demo-[0-9a-f]{8}", first.namespace)
+    assert first.namespace != second.namespace
+    assert first.quarantine_s == second.quarantine_s == 0
+    assert "hits start" not in capsys.readouterr().out
 
 
 def test_remote_endpoint_gets_no_table_and_no_made_up_credentials(
@@ -113,6 +145,16 @@ def test_region_is_that_of_the_environment(
     assert brief_proxy.settings[0].upstream.region == "eu-north-1"
 
 
+def test_region_is_that_of_the_endpoint(
+    brief_proxy: BriefProxy, valkey: RunningStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a region in the environment, one of AWS's own endpoints names it."""
+    aws = "https://dynamodb.eu-central-1.amazonaws.com"
+    demo.run_demo(redis_url=valkey.url, upstream_endpoint=aws)
+    assert brief_proxy.settings[0].upstream.region is None
+    assert "AWS_DEFAULT_REGION=eu-central-1" in capsys.readouterr().out
+
+
 def test_taken_default_port_is_replaced_and_said(
     brief_proxy: BriefProxy,
     valkey: RunningStore,
@@ -143,13 +185,23 @@ def test_port_zero_is_chosen_before_it_is_printed(
 def test_taken_port_that_was_asked_for_is_an_error(
     brief_proxy: BriefProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A port that was asked for is never replaced: the error names it and the flag."""
+    """A port that was asked for is never replaced: the error names it, flag and variable."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert demo.run_demo(ops_listen=f"127.0.0.1:{port}") == demo.EXIT_OPERATOR
     problem = capsys.readouterr().err
     assert f"port {port} on 127.0.0.1 is in use" in problem
-    assert "--ops-listen" in problem
+    assert "--ops-listen or OPS_PORT=" in problem
+    assert brief_proxy.settings == []
+
+
+def test_port_out_of_range_is_refused_by_the_settings(
+    brief_proxy: BriefProxy, valkey: RunningStore
+) -> None:
+    """A number that is no port gets the reason of the settings, not a traceback."""
+    remote = "http://dynamodb.invalid"
+    with pytest.raises(SettingsInvalid, match=r"listen\.data"):
+        demo.run_demo(redis_url=valkey.url, upstream_endpoint=remote, listen="127.0.0.1:99999")
     assert brief_proxy.settings == []
 
 

@@ -76,7 +76,7 @@ def test_aws_endpoint_names_its_region_and_streams(
     url: str, region: str, streams: str | None
 ) -> None:
     """Signing for another region than the endpoint's would be refused."""
-    found = resolve_endpoints({"AWS_REGION": "us-east-1"}, endpoint=url)
+    found = resolve_endpoints({}, endpoint=url, region="us-east-1")
     assert (found.region, found.dynamodb_url) == (region, url)
     assert found.streams_url == (streams or url)
 

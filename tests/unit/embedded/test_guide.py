@@ -37,15 +37,30 @@ def test_guide_without_table_has_nothing_to_paste_for_it() -> None:
     assert "AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:8111" in text
 
 
-def test_programs_are_named_shortly_where_possible(
+def test_sdks_are_told_to_use_no_http_proxy() -> None:
+    """With or without a table, the exports keep SDKs from asking a proxy for this machine."""
+    for has_table in (True, False):
+        text = guide(ADDRESSES, has_table=has_table)
+        assert "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost" in text
+
+
+def test_programs_are_named_in_full_and_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines work in any folder, and with an interpreter whose path has spaces."""
+    monkeypatch.setattr(sys, "executable", "/my clone/.venv/bin/python")
+    text = guide(ADDRESSES, has_table=True)
+    assert "'/my clone/.venv/bin/python' -m awscli dynamodb" in text
+    assert "\n'/my clone/.venv/bin/python' - <<'EOF'" in text
+
+
+def test_read_without_cache_status_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Programs below the current folder are named relative to it, others in full."""
-    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
-    monkeypatch.chdir(tmp_path)
-    assert "\n.venv/bin/python - <<" in guide(ADDRESSES, has_table=True)
-    monkeypatch.chdir("/")
-    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    assert "\nusr/bin/python - <<" in guide(ADDRESSES, has_table=True)
-    monkeypatch.chdir(tmp_path)
-    assert "\n/usr/bin/python - <<" in guide(ADDRESSES, has_table=True)
+    """A pasted read that gets no answer prints the last words of the aws CLI."""
+    cli = tmp_path / "a python"
+    cli.write_text("#!/bin/sh\necho first\necho out of order\n")
+    cli.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(cli))
+    script = guide(ADDRESSES, has_table=True).partition(PASTE)[2].partition("# boto3")[0]
+    pasted = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert pasted.stdout == "no answer: out of order\n" * 2
+    assert pasted.stderr == ""

@@ -8,6 +8,7 @@ import botocore.session
 import pytest
 
 from proxy.embedded.dynamodb import RunningDynamoDB
+from proxy.embedded.process import free_port
 from proxy.embedded.sample import TABLE, fill_sample_table, sample_items
 
 pytestmark = pytest.mark.engine
@@ -28,3 +29,17 @@ def test_filling_twice_gives_the_same_table(
     stored = client.scan(TableName=TABLE)["Items"]
     client.close()
     assert sorted(stored, key=lambda item: item["sku"]["S"]) == sample_items()
+
+
+def test_filling_uses_no_http_proxy(
+    dynamodb: RunningDynamoDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies that the environment names are not asked: the engine is on this machine."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, nobody)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert fill_sample_table(dynamodb.endpoint, REGION) == len(sample_items())
