@@ -72,6 +72,7 @@ def guide(addresses: Addresses, *, has_table: bool) -> str:
         "",
         f"dynaside serves DynamoDB on {data_url}; Ctrl-C ends it and all it started.",
         f"metrics    http://{addresses.ops}/metrics",
+        f"status     http://{addresses.ops}/status",
         f"readiness  http://{addresses.ops}/readyz",
         "",
     ]
