@@ -159,10 +159,6 @@ class KeySchema:
             return None
         return {name: item[name] for name in names}
 
-    def is_key(self, key: Item) -> bool:
-        """Tell whether these attributes are exactly the table's primary key."""
-        return key.keys() == {self.partition, *([self.sort] if self.sort else [])}
-
 
 def write_identity(
     write: ItemWrite, schema: KeySchema | None, keys: KeySpace

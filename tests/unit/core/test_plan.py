@@ -257,24 +257,6 @@ def test_a_schema_finds_the_key_in_an_item(
     assert schema.key_of(item) == key
 
 
-@pytest.mark.parametrize(
-    ("schema", "names", "is_key"),
-    [
-        (SIMPLE, {"pk"}, True),
-        (SIMPLE, {"pk", "sk"}, False),
-        (COMPOUND, {"pk", "sk"}, True),
-        (COMPOUND, {"pk"}, False),
-        (COMPOUND, {"pk", "x"}, False),
-        (SIMPLE, set(), False),
-    ],
-)
-def test_a_key_has_exactly_the_attributes_of_its_schema(
-    schema: KeySchema, names: set[str], *, is_key: bool
-) -> None:
-    """One more or one less is another table's key, or a table that was made anew."""
-    assert schema.is_key({name: {"S": "a"} for name in names}) is is_key
-
-
 def write(
     key: dict[str, Any] | None, item: dict[str, Any] | None, operation: str = "UpdateItem"
 ) -> ItemWrite:
