@@ -2,8 +2,9 @@
 
 Start: telemetry, credentials, upstream, store, flows, ops listener, data listener. The data
 listener accepts before the store answers: until then everything goes to DynamoDB.
-Stop (SIGTERM, SIGINT): not ready, no new connections, requests in flight get their answers within
-`http.drain_s`, then tasks, upstream and store end. A second signal ends it at once.
+Stop (SIGTERM, SIGINT, SIGHUP): not ready, no new connections, requests in flight get their answers
+within `http.drain_s`, debts are paid, then tasks, upstream and store end. A second SIGTERM or
+SIGINT ends it at once.
 """
 
 from __future__ import annotations

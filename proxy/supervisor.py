@@ -37,7 +37,7 @@ EXIT_FAILED: Final = 1
 _POLL_S: Final = 0.05
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S: Final = 30.0  # a worker that ran for longer was well: the next pause is short again
-_KILL_MARGIN_S: Final = 5.0
+_KILL_MARGIN_S: Final = 8.0  # a worker may pay its debts for 5 s after its drain
 _HURRIED_S: Final = 2.0
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only for a private folder in it
 

@@ -23,6 +23,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.flow.ports import Clock
 
 BATCH_COMMANDS_MAX: Final = 512
+ROUNDS_MAX: Final = 10  # time-outs that one batch may last while its replies keep coming
 _REASON_CHARACTERS_MAX: Final = 120
 _ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -213,9 +214,10 @@ async def while_it_moves(work: asyncio.Future[None], replies: Replies, timeout_s
 
     A batch of large replies may rightly take longer than one time-out as a whole. And where
     this process itself stood still, the replies lie in the socket when the timer fires: one
-    more turn of the loop brings them in.
+    more turn of the loop brings them in. ROUNDS_MAX bounds the whole: a store that dribbles is as
+    good as silent to whoever waits for the last reply.
     """
-    while True:
+    for _ in range(ROUNDS_MAX):
         before = len(replies)
         for patience_s in (timeout_s, _ONE_MORE_TURN_S):
             done, _ = await asyncio.wait({work}, timeout=patience_s)
@@ -225,6 +227,7 @@ async def while_it_moves(work: asyncio.Future[None], replies: Replies, timeout_s
                 break
         else:
             raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is silent")
+    raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is too slow")
 
 
 async def _converse(

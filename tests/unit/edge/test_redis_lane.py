@@ -200,6 +200,24 @@ def test_a_batch_may_take_longer_than_one_time_out_while_replies_come() -> None:
         assert runner.run(scenario()) == pytest.approx(4.5 * BRISK.timeout_s)
 
 
+def test_a_store_that_dribbles_is_given_up() -> None:
+    """Replies that each come just in time must not hold the callers of a batch for ever."""
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        work: asyncio.Future[None] = loop.create_future()
+        replies: Replies = []
+        for step in range(1, BATCH_COMMANDS_MAX):
+            loop.call_later(0.9 * step * BRISK.timeout_s, replies.append, b"reply")
+        with pytest.raises(StoreUnavailable) as slow:
+            await while_it_moves(work, replies, BRISK.timeout_s)
+        assert slow.value.failure is StoreFailure.TIMEOUT
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(scenario()) <= 12 * BRISK.timeout_s
+
+
 async def test_a_lane_comes_back_by_itself(proxy: FaultProxy) -> None:
     """After a cut, and after a black hole, the lane connects anew and works."""
     async with watched(proxy.url, BRISK) as watch:
