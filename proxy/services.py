@@ -16,8 +16,8 @@ from aiohttp import web
 
 from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
+from proxy.core.key_schema import KeySchema
 from proxy.core.lifecycle import Probes
-from proxy.core.plan import KeySchema
 from proxy.core.record import RECORD_FORMAT
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.endpoints import Endpoints, resolve_endpoints

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 # meets nothing unexplained.
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
-    "content_coding", "attributes", "policy", "request", "record", "fence", "freshness",
-    "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
+    "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
+    "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
     "table_writes", "write_through", "drafting", "plan",
 ]
 FLOW: Final = [
@@ -37,8 +37,7 @@ CORE_LIBRARIES: Final = {
     "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
-    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "json", "math", "typing",
-    "zlib",
+    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "math", "typing", "zlib",
 }
 """No time, random, os, socket or logging: time and chance come from the Clock port."""
 

@@ -10,6 +10,7 @@ from proxy.core.attributes import NotCanonical
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.json_text import compact
+from proxy.core.key_schema import KeySchema
 from proxy.core.operations import (
     PRIMARY_KEY_ATTRIBUTES_MAX,
     WRITES,
@@ -23,7 +24,7 @@ from proxy.core.operations import (
 from proxy.core.policy import TablePolicy
 from proxy.core.request import ClientRequest
 from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
-from proxy.core.values import BypassReason, Item, Level, TableName, WriteMode
+from proxy.core.values import BypassReason, Level, TableName, WriteMode
 
 READ_OPERATIONS: Final = frozenset({"GetItem"})
 FENCED: Final = WRITES | TABLE_WRITES
@@ -143,21 +144,6 @@ def _plan_get(
     if get.consistent and (get.projection is not None or not policy.consistent_refresh):
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
     return ReadPlan(get, identity, policy)
-
-
-@dataclass(frozen=True, slots=True)
-class KeySchema:
-    """The names of a table's key attributes; `sort` is None for a table without a sort key."""
-
-    partition: str
-    sort: str | None = None
-
-    def key_of(self, item: Item) -> Item | None:
-        """Return an item's primary key, or None when the item lacks one of its attributes."""
-        names = [self.partition] if self.sort is None else [self.partition, self.sort]
-        if any(name not in item for name in names):
-            return None
-        return {name: item[name] for name in names}
 
 
 def write_identity(

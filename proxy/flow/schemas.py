@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreUnavailable, UpstreamFailed
 from proxy.core.fence import stamp_of
 from proxy.core.json_text import compact
-from proxy.core.plan import KeySchema
+from proxy.core.key_schema import KeySchema, read_key_schema
 from proxy.core.values import TableName
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock, Store
@@ -117,16 +116,3 @@ class SchemaBook:
     def _asked(self, question: _Question, asking: asyncio.Task[KeySchema | None]) -> None:
         if self._asking.get(question) is asking:
             del self._asking[question]
-
-
-def read_key_schema(body: bytes) -> KeySchema | None:
-    """Read the key schema from a DescribeTable reply; None when it is not one."""
-    try:
-        described: dict[str, Any] = json.loads(body)
-        by_type = {
-            element["KeyType"]: element["AttributeName"]
-            for element in described["Table"]["KeySchema"]
-        }
-        return KeySchema(by_type["HASH"], by_type.get("RANGE"))
-    except (ValueError, LookupError, TypeError):
-        return None

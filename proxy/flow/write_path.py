@@ -14,7 +14,8 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import WriteOutcome, classify_write
-from proxy.core.plan import KeySchema, TablesWritePlan, WritePlan, write_identity
+from proxy.core.key_schema import KeySchema
+from proxy.core.plan import TablesWritePlan, WritePlan, write_identity
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.request import Answer, ClientRequest

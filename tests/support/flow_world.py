@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
-from proxy.core.plan import KeySchema, Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.key_schema import KeySchema
+from proxy.core.plan import Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
 from proxy.core.policy import FencePolicy, TablePolicy
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import RequestRejected
+from proxy.core.key_schema import KeySchema
 from proxy.core.operations import WRITES, ItemWrite
 from proxy.core.plan import (
-    KeySchema,
     PassPlan,
     Plan,
     ReadPlan,

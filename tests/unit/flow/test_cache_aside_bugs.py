@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailed
-from proxy.core.plan import KeySchema
+from proxy.core.key_schema import KeySchema
 from proxy.core.values import Outcome, TableName
 from tests.fakes.fake_upstream_script import SILENT_APPLIED_LATER
 from tests.fakes.memory_store import Step

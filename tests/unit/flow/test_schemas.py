@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
 from proxy.core.errors import UpstreamFailure
-from proxy.core.plan import KeySchema
+from proxy.core.key_schema import KeySchema
 from proxy.core.values import TableName
 from proxy.flow import schemas
-from proxy.flow.schemas import SchemaBook, read_key_schema
+from proxy.flow.schemas import SchemaBook
 from tests.fakes.fake_upstream_script import FAILED
 from tests.support.flow_world import TABLE, Proxy, World
 from tests.support.virtual_time import quiesce
@@ -163,25 +162,3 @@ async def test_memory_is_bounded(
     assert world.upstream.count("DescribeTable") == 3
     await book.schema_of(TableName("one"))
     assert world.upstream.count("DescribeTable") == 4
-
-
-@pytest.mark.parametrize(
-    ("body", "schema"),
-    [
-        ({"Table": {"KeySchema": KEYED}}, KeySchema("pk")),
-        (
-            {"Table": {"KeySchema": [{"AttributeName": "sk", "KeyType": "RANGE"}, *KEYED]}},
-            KeySchema("pk", "sk"),
-        ),
-        ({"Table": {"KeySchema": [{"AttributeName": "sk", "KeyType": "RANGE"}]}}, None),
-        ({"Table": {"KeySchema": ["pk"]}}, None),
-        ({"Table": {"KeySchema": 5}}, None),
-        ({"Table": None}, None),
-        ([], None),
-        ("Table", None),
-    ],
-)
-async def test_only_a_whole_key_schema_is_read(body: object, schema: KeySchema | None) -> None:
-    """Any answer but a DescribeTable reply reads as "unknown", never as a wrong key."""
-    assert read_key_schema(json.dumps(body).encode()) == schema
-    assert read_key_schema(b"{") is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
-from proxy.core.plan import KeySchema
+from proxy.core.key_schema import KeySchema
 from proxy.core.record import Entry, Pending, Record, Tombstone
 from proxy.core.values import BypassReason, FenceResult, Level, Outcome, WriteMode
 from proxy.flow.events import DebtsChanged, FenceEnded
