@@ -25,7 +25,8 @@ CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
     "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
-    "table_writes", "write_through", "drafting", "plan",
+    "table_writes", "write_through", "drafting", "cache_control",
+    "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
@@ -91,7 +92,7 @@ NO_TEST_OF_THEIR_OWN: Final = {
     "proxy/flow/ports.py": "protocols; tests/contracts holds their implementations to them",
 }
 
-FOLDERS: Final = ("proxy", "tests", "config", "deploy", "requirements", ".ci")
+FOLDERS: Final = ("proxy", "tests", "config", "deploy", "docs", "requirements", ".ci")
 TEXTS: Final = {".py", ".lua", ".md", ".yaml", ".yml", ".toml", ".json", ".sh", ".mjs", ".in", ""}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.catalogue import operations_document
 from proxy.core.values import BypassReason, FenceResult, Level, WriteMode
 from proxy.settings import load_settings, setting_names, settings_table
 from proxy.version import VERSION
@@ -23,6 +24,11 @@ def test_readme_shows_the_settings_of_the_code() -> None:
     shown = README.partition("`python -m proxy.configuration table` -->\n")[2]
     shown = shown.partition("<!-- end of settings -->")[0]
     assert shown.strip() == settings_table().strip()
+
+
+def test_document_of_operations_is_the_codes_own() -> None:
+    """docs/operations.md is exactly what the catalogue renders."""
+    assert (ROOT / "docs" / "operations.md").read_text() == operations_document()
 
 
 @pytest.mark.parametrize("name", setting_names())
@@ -47,7 +53,7 @@ def test_effect_of_a_write_is_documented(result: FenceResult) -> None:
 def test_paths_named_in_a_document_exist(document: str) -> None:
     """Every path of this repository that a document names is there."""
     named = re.findall(
-        r"`((?:proxy|tests|config|deploy|requirements)(?:/[\w.\-]+)+)`", DOCUMENTS[document]
+        r"`((?:proxy|tests|config|deploy|docs|requirements)(?:/[\w.\-]+)+)`", DOCUMENTS[document]
     )
     linked = re.findall(r"\]\(([\w./\-]+)\)", DOCUMENTS[document])
     missing = [path for path in [*named, *linked] if not (ROOT / path).exists()]

@@ -1,4 +1,4 @@
-"""Print what is made from the settings' descriptions: `python -m proxy.configuration yaml`."""
+"""Print what documents are made of: `python -m proxy.configuration yaml`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import sys
 from typing import Final
 
 from proxy.configuration.rendering import default_yaml, schema_json, settings_table
+from proxy.core.catalogue import operations_document
 
-OUTPUTS: Final = {"yaml": default_yaml, "schema": schema_json, "table": settings_table}
+OUTPUTS: Final = {
+    "yaml": default_yaml,
+    "schema": schema_json,
+    "table": settings_table,
+    "operations": operations_document,
+}
 
 
 def main(arguments: list[str]) -> int:

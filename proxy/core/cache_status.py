@@ -14,7 +14,8 @@ def cache_status(answer: Answer) -> str:
     """Return the field's value: `dynaside; hit; ttl=42`, `dynaside; fwd=miss; stored`, ….
 
     `ttl` is negative for a stale hit (RFC 9211 §2.4). `fwd=stale` means that an entry was there
-    but too old. `detail` gives the reason of a bypass or what a write did to the entry.
+    but too old, `fwd=request` that this request would not have it. `detail` gives the reason of a
+    bypass or what a write did to the entry.
     """
     words = [CACHE_NAME]
     detail = answer.detail
@@ -24,7 +25,7 @@ def cache_status(answer: Answer) -> str:
             if detail is None and answer.outcome is not Outcome.HIT:
                 detail = "negative" if answer.outcome is Outcome.NEGATIVE_HIT else "refreshing"
         case Outcome.MISS | Outcome.COALESCED:
-            words.append("fwd=stale" if answer.expired else "fwd=miss")
+            words.append(f"fwd={_why_forwarded(answer)}")
             if answer.outcome is Outcome.COALESCED:
                 words.append("collapsed")
         case Outcome.BYPASS:
@@ -35,8 +36,8 @@ def cache_status(answer: Answer) -> str:
         case Outcome.FAILED:
             if detail is not None and detail.startswith("upstream"):
                 words.append("fwd=miss")
-        case Outcome.REJECTED:
-            detail = "rejected"
+        case Outcome.REJECTED | Outcome.NOT_CACHED:
+            detail = answer.outcome.value.replace("_", "-")
         case _:
             assert_never(answer.outcome)
     if answer.stored:
@@ -44,3 +45,9 @@ def cache_status(answer: Answer) -> str:
     if detail is not None:
         words.append(f"detail={detail}")
     return "; ".join(words)
+
+
+def _why_forwarded(answer: Answer) -> str:
+    if answer.demanded:
+        return "request"
+    return "stale" if answer.expired else "miss"

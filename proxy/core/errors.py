@@ -7,6 +7,11 @@ A library's exceptions stop at its file in `proxy.edge`, where they become one o
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+from proxy.core.values import TableName
+
+VALIDATION_EXCEPTION: Final = "com.amazon.coral.validate#ValidationException"
 
 
 class ProxyError(Exception):
@@ -27,6 +32,19 @@ class RequestRejected(ProxyError):
         self.error_type = error_type
         self.message = message
         self.status = status
+
+
+class NotCached(ProxyError):
+    """The client wanted a cached answer or none; there is none, and it decides what to do.
+
+    Args:
+        why: why not, in a word.
+        table: the table, where it could be read.
+    """
+
+    def __init__(self, why: str, table: TableName | None) -> None:
+        super().__init__(f"no cached answer: {why}")
+        self.table = table
 
 
 class Overloaded(ProxyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,9 @@ from proxy.core.values import Verdict
 CLOCK_SKEW_MS_MAX: Final = 1_000
 
 
-def assess(entry: Entry | None, policy: TablePolicy, store_now_ms: int) -> Verdict:
+def assess(
+    entry: Entry | None, policy: TablePolicy, store_now_ms: int, *, age_s_max: float = math.inf
+) -> Verdict:
     """Decide whether a stored entry may answer a read now.
 
     Args:
@@ -20,6 +23,8 @@ def assess(entry: Entry | None, policy: TablePolicy, store_now_ms: int) -> Verdi
         policy: limits of the entry's table. They bound the entry's own times, so that a shortened
             TTL takes effect on entries that another proxy filled under the longer one.
         store_now_ms: the store's clock; the only clock that entries know.
+        age_s_max: the reader's own limit: an entry of that age or older, which would be served
+            otherwise, is TOO_OLD. 0 accepts none, also of those from the future.
 
     Returns:
         A verdict for every input. An entry from the future by more than CLOCK_SKEW_MS_MAX is
@@ -30,6 +35,14 @@ def assess(entry: Entry | None, policy: TablePolicy, store_now_ms: int) -> Verdi
     """
     if entry is None:
         return Verdict.ABSENT
+    verdict = _assess(entry, policy, store_now_ms)
+    age_ms = max(0, store_now_ms - entry.filled_ms)
+    if verdict is not Verdict.EXPIRED and age_ms >= 1000 * age_s_max:
+        return Verdict.TOO_OLD
+    return verdict
+
+
+def _assess(entry: Entry, policy: TablePolicy, store_now_ms: int) -> Verdict:
     age_ms = store_now_ms - entry.filled_ms
     if age_ms < -CLOCK_SKEW_MS_MAX or store_now_ms >= entry.hard_ms:
         return Verdict.EXPIRED

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.attributes import NotCanonical
+from proxy.core.cache_control import UNCONTROLLED, CacheControl, parse_cache_control
 from proxy.core.cache_key import KeySpace
+from proxy.core.errors import NotCached
 from proxy.core.fence import ItemIdentity
+from proxy.core.freshness import assess
 from proxy.core.json_text import compact
 from proxy.core.key_schema import KeySchema
 from proxy.core.operations import (
@@ -22,9 +25,10 @@ from proxy.core.operations import (
     decode_write,
 )
 from proxy.core.policy import TablePolicy
+from proxy.core.record import Entry
 from proxy.core.request import ClientRequest
 from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
-from proxy.core.values import BypassReason, Level, TableName, WriteMode
+from proxy.core.values import BypassReason, Level, TableName, Verdict, WriteMode
 
 READ_OPERATIONS: Final = frozenset({"GetItem"})
 FENCED: Final = WRITES | TABLE_WRITES
@@ -41,11 +45,17 @@ class PassPlan:
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """Answer from the cache, or fetch and fill."""
+    """Answer from the cache, or fetch and fill: `policy` bounds entries, `control` answers."""
 
     get: GetItem
     identity: ItemIdentity
     policy: TablePolicy
+    control: CacheControl = UNCONTROLLED
+
+    def judge(self, entry: Entry | None, store_now_ms: int) -> Verdict:
+        """Decide whether an entry may answer this very read; see `proxy.core.freshness.assess`."""
+        age_s_max = self.control.age_s_max
+        return assess(entry, self.policy, store_now_ms, age_s_max=age_s_max)
 
     def fetch_body(self, *, consistent: bool) -> bytes:
         """Return the GetItem body that fetches the whole item, for any projection to share."""
@@ -87,7 +97,9 @@ def make_plan(
         policy_of: gives a table's policy.
 
     Raises:
-        RequestRejected: a write that cannot be read.
+        RequestRejected: a write that cannot be read, or a read that asks of the cache what
+            cannot be understood.
+        NotCached: a read that only the cache may answer, and never does.
     """
     operation = request.operation
     if request.streams:
@@ -95,9 +107,7 @@ def make_plan(
     if request.legacy and operation in FENCED:
         return _plan_tables_write(operation, request, policy_of)
     if operation in READ_OPERATIONS:
-        if request.legacy or not request.plain:
-            return PassPlan(BypassReason.UNDECODABLE)
-        return _plan_get(request, keys, policy_of)
+        return _plan_read(request, keys, policy_of)
     if operation in WRITES:
         return _plan_write(operation, request, policy_of)
     if operation in TABLE_WRITES:
@@ -130,9 +140,28 @@ def _plan_tables_write(
     return TablesWritePlan(tables, any(policy_of(t).level is Level.STRICT for t in tables))
 
 
-def _plan_get(
+def _plan_read(
     request: ClientRequest, keys: KeySpace, policy_of: Callable[[str], TablePolicy]
-) -> Plan:
+) -> PassPlan | ReadPlan:
+    control = parse_cache_control(request.headers)
+    coded = request.header("content-encoding") is not None
+    if request.legacy or coded or not request.plain:
+        plan: PassPlan | ReadPlan = PassPlan(BypassReason.UNDECODABLE)
+    else:
+        plan = _plan_get(request, keys, policy_of, control)
+    if control.only_if_cached and isinstance(plan, PassPlan):
+        raise NotCached(plan.reason, plan.table)
+    if control.bypass and isinstance(plan, ReadPlan):
+        return PassPlan(BypassReason.REQUESTED, plan.get.table)
+    return plan
+
+
+def _plan_get(
+    request: ClientRequest,
+    keys: KeySpace,
+    policy_of: Callable[[str], TablePolicy],
+    control: CacheControl,
+) -> PassPlan | ReadPlan:
     try:
         get = decode_get(request.body)
         policy = policy_of(get.table)
@@ -141,9 +170,10 @@ def _plan_get(
         identity = keys.item(get.table, get.key)
     except Undecodable as undecodable:
         return PassPlan(undecodable.reason, undecodable.table)
-    if get.consistent and (get.projection is not None or not policy.consistent_refresh):
+    refills = get.projection is None and policy.consistent_refresh and not control.only_if_cached
+    if get.consistent and not refills and not control.refresh:
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
-    return ReadPlan(get, identity, policy)
+    return ReadPlan(get, identity, policy, control)
 
 
 def write_identity(

@@ -79,6 +79,8 @@ class Answer:
         ttl_s: with a hit, how long the entry stays fresh; negative when stale.
         detail: further words for Cache-Status.
         expired: an entry was there, but too old to serve.
+        demanded: an entry might have answered, but not this request, which limits its age or
+            wants it replaced.
         stored: this answer became an entry.
         fetched: `headers` are upstream's to a fetch of the proxy's own, which knew nothing of the
             client's: the server sets what follows the client's request.
@@ -94,6 +96,7 @@ class Answer:
     ttl_s: int | None = None
     detail: str | None = None
     expired: bool = False
+    demanded: bool = False
     stored: bool = False
     fetched: bool = False
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.core.errors import (
+    NotCached,
     Overloaded,
     ProxyError,
     RequestRejected,
@@ -27,6 +28,8 @@ JSON_1_0: Final = "application/x-amz-json-1.0"
 EMPTY_BODY: Final = b"{}"
 INTERNAL_SERVER_ERROR: Final = "com.amazonaws.dynamodb.v20120810#InternalServerError"
 SERVICE_UNAVAILABLE: Final = "com.amazonaws.dynamodb.v20120810#ServiceUnavailableException"
+NOT_CACHED_EXCEPTION: Final = "com.dynaside#NotCachedException"
+"""A name that no SDK knows, with HTTP 400: none repeats the request."""
 MISSING_TOKEN: Final = "com.amazon.coral.service#MissingAuthenticationTokenException"  # noqa: S105 - an error's name
 
 # Fixed: the error's own text may quote the store's reply or its address.
@@ -136,6 +139,9 @@ def error_answer(error: ProxyError) -> Answer:
         case RequestRejected():
             outcome, status = Outcome.REJECTED, error.status
             error_type, message = error.error_type, error.message
+        case NotCached():
+            outcome, status, error_type = Outcome.NOT_CACHED, 400, NOT_CACHED_EXCEPTION
+            message = f"dynaside: {error}"
         case (
             UpstreamFailed(failure=UpstreamFailure.CONNECT | UpstreamFailure.OVERLOAD)
             | Overloaded()
@@ -150,7 +156,10 @@ def error_answer(error: ProxyError) -> Answer:
             message = f"dynaside: {error}"
     content = {"__type": error_type} | ({"message": message} if message else {})
     body = compact(content)
-    return Answer(status, (), body, outcome, crc32=zlib.crc32(body), detail=_detail(error))
+    table = error.table if isinstance(error, NotCached) else None
+    return Answer(
+        status, (), body, outcome, table=table, crc32=zlib.crc32(body), detail=_detail(error)
+    )
 
 
 def internal_error(message: str = "an invariant of dynaside does not hold; see its log") -> Answer:

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy.core.errors import RequestRejected
+from proxy.core.errors import VALIDATION_EXCEPTION, RequestRejected
 from proxy.core.json_text import NotJson, load_object
 from proxy.core.operations import SERIALIZATION_EXCEPTION, WRITES, plain_table_name
 from proxy.core.values import TableName
 
-VALIDATION_EXCEPTION: Final = "com.amazon.coral.validate#ValidationException"
 _BY_TABLE_NAME: Final = frozenset(
     {
         "CreateTable",

@@ -61,6 +61,7 @@ class Verdict(StrEnum):
     FRESH = "fresh"
     GRACE = "grace"  # may be served while a refresh runs
     LAST_RESORT = "last_resort"  # may be served only if upstream fails
+    TOO_OLD = "too_old"  # may be served, but not to this reader
     EXPIRED = "expired"
     ABSENT = "absent"
 
@@ -76,6 +77,7 @@ class Outcome(StrEnum):
     BYPASS = "bypass"
     WRITE = "write"
     REJECTED = "rejected"  # the client must change its request
+    NOT_CACHED = "not_cached"  # the client wanted a cached answer only, and there is none
     FAILED = "failed"  # upstream failed and nothing could be served instead
 
 
@@ -93,6 +95,7 @@ class BypassReason(StrEnum):
     TABLE_PENDING = "table-pending"  # a write that may touch any item of the table is in flight
     FLIGHTS_FULL = "flights-full"
     WRITE_AROUND = "write-around"
+    REQUESTED = "requested"  # the client asked for it
 
 
 class FillResult(StrEnum):

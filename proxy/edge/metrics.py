@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.values import FenceResult, FillResult, Outcome
 from proxy.flow import events
@@ -31,27 +32,6 @@ OTHER: Final = "other"
 """Label for every operation we do not know and every table beyond the bound."""
 
 ITEM_OPERATIONS: Final = ("GetItem", "PutItem", "UpdateItem", "DeleteItem")
-
-KNOWN_OPERATIONS: Final = frozenset(
-    # 62 names read better as words than as 62 quoted lines.
-    """
-    BatchExecuteStatement BatchGetItem BatchWriteItem CreateBackup CreateGlobalTable CreateTable
-    DeleteBackup DeleteItem DeleteResourcePolicy DeleteTable DescribeBackup
-    DescribeContinuousBackups DescribeContributorInsights DescribeEndpoints DescribeExport
-    DescribeGlobalTable DescribeGlobalTableSettings DescribeImport
-    DescribeKinesisStreamingDestination DescribeLimits DescribeStream DescribeTable
-    DescribeTableReplicaAutoScaling DescribeTimeToLive DisableKinesisStreamingDestination
-    EnableKinesisStreamingDestination ExecuteStatement ExecuteTransaction
-    ExportTableToPointInTime GetItem GetRecords GetResourcePolicy GetShardIterator ImportTable
-    ListBackups ListContributorInsights ListExports ListGlobalTables ListImports ListStreams
-    ListTables ListTagsOfResource PutItem PutResourcePolicy Query RestoreTableFromBackup
-    RestoreTableToPointInTime Scan SearchVectors TagResource TransactGetItems TransactWriteItems
-    UntagResource UpdateContinuousBackups UpdateContributorInsights UpdateGlobalTable
-    UpdateGlobalTableSettings UpdateItem UpdateKinesisStreamingDestination UpdateTable
-    UpdateTableReplicaAutoScaling UpdateTimeToLive
-    """.split()  # noqa: SIM905 - see above
-)
-"""Operations of DynamoDB and DynamoDB Streams, as the SDK's service models list them."""
 
 STORE_STEPS: Final = (
     *("lookup", "lease", "fill", "release", "begin", "end"),
@@ -379,4 +359,4 @@ class Metrics:
 
 
 def _operation(name: str) -> str:
-    return name if name in KNOWN_OPERATIONS else OTHER
+    return name if name in OPERATIONS else OTHER

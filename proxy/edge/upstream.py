@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL  # aiohttp's own URL type: the only way to hand it a target unquoted
 
+from proxy.core.cache_control import FIELD
 from proxy.core.errors import UpstreamFailed, UpstreamFailure
 from proxy.edge.sigv4 import Credentials, Signer, Unsigned
 from proxy.flow.ports import Clock, UpstreamReply, UpstreamRequest
@@ -36,9 +37,10 @@ WHOLE_BODY_BYTES_MAX: Final = 512 * 1024  # longer bodies are written in pieces,
 HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-# Made anew for each request we send. `Date` takes part in signing where it is present.
+# Made anew for each request we send, or meant for us alone. `Date` takes part in signing where it
+# is present.
 REMADE: Final = frozenset(
-    {"host", "content-length", "expect", "date"}
+    {"host", "content-length", "expect", "date", FIELD.lower()}
     | {"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"}
 )
 NOT_REPLIED: Final = frozenset({"content-length"})

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from proxy.core.values import CacheKey, Generation
 from proxy.flow.tasks import TaskOwner
@@ -37,6 +37,11 @@ class Flight(Generic[R]):
         self.tick = tick
         self.current_as_of = 0
         self.task: asyncio.Task[R] | None = None
+
+    @classmethod
+    def alone(cls) -> Self:
+        """Make a flight that no other reader can find."""
+        return cls(lambda: 0)
 
     def asks(self) -> None:
         """State that what comes back next is current as of now; call before sending."""
@@ -79,6 +84,7 @@ class Coalescer(Generic[R]):
         *,
         generation: Generation | None,
         joins_started: bool,
+        accepts: Callable[[R], bool] = lambda _result: True,
     ) -> tuple[R, bool]:
         """Return the result of a flight that is right for this reader.
 
@@ -87,6 +93,7 @@ class Coalescer(Generic[R]):
             generation: the table's, as this reader saw it; None leaves the store alone.
             work: does the fetch, should this reader be the one to start it.
             joins_started: whether any flight will do, however old (level `eventual`).
+            accepts: whether another reader's result will do for this one.
 
         Returns:
             The result, and True when this reader started the flight.
@@ -108,7 +115,9 @@ class Coalescer(Generic[R]):
             if flight.task.cancelled():
                 raise asyncio.CancelledError
             if joins_started or arrived < flight.current_as_of:
-                return flight.task.result(), False
+                result = flight.task.result()
+                if accepts(result):
+                    return result, False
 
     def forget(self, cache_key: CacheKey) -> None:
         """Let nobody join the present flight any more: a write was acknowledged."""

@@ -93,10 +93,8 @@ class Dispatcher:
 
     def _plan(self, request: ClientRequest) -> Plan:
         coding = request.header("content-encoding")
-        if coding is None:
+        if coding is None or request.operation in READ_OPERATIONS:
             return make_plan(request, self._ports.keys, self._ports.policy_of)
-        if request.operation in READ_OPERATIONS:
-            return PassPlan(BypassReason.UNDECODABLE)
         if request.operation not in FENCED:
             return PassPlan(BypassReason.OPERATION)
         content = inflated(request.body, coding, bytes_max=self._ports.body_bytes_max)

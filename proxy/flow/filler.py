@@ -9,7 +9,6 @@ from typing import Final
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import LeaseReply, LeaseState
-from proxy.core.freshness import assess
 from proxy.core.plan import ReadPlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft
@@ -26,11 +25,26 @@ _POLL_S: Final = (0.002, 0.010)
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What a flight brought home: an entry that another proxy filled, or upstream's reply."""
+    """What a flight brought home: an entry that another proxy filled, or upstream's reply.
+
+    `store_now_ms` is the store's clock when it gave the entry.
+    """
 
     entry: Entry | None
     fetched: Fetched | None
     stored: bool = False
+    store_now_ms: int = 0
+
+    def suits(self, plan: ReadPlan, arrived_s: float, now_s: float) -> bool:
+        """Tell whether it is young enough for a reader that did not start the flight.
+
+        What was asked for after the reader came is not old, however long the answer took.
+        """
+        if self.entry is not None:
+            return plan.judge(self.entry, self.store_now_ms) is Verdict.FRESH
+        assert self.fetched is not None, "a flight landed with nothing"
+        asked_s = self.fetched.asked_s
+        return asked_s >= arrived_s or now_s - asked_s < plan.control.age_s_max
 
 
 class Filler:
@@ -56,7 +70,7 @@ class Filler:
     async def fly(
         self, flight: Flight[Landing], plan: ReadPlan, generation: Generation | None
     ) -> Landing:
-        """Do the work of one flight.
+        """Do the work of one flight; a read that demands a refresh fills over any entry.
 
         Args:
             flight: told as of when the result is current.
@@ -72,14 +86,15 @@ class Filler:
         token = self._clock.token()
         lease = await self._acquire(flight, plan, generation, token)
         if lease is not None and lease.state is LeaseState.HIT:
-            return Landing(lease.entry, None)
+            return Landing(lease.entry, None, store_now_ms=lease.store_now_ms)
         flight.asks()
         if lease is None or lease.state is not LeaseState.LEASED:
             landing = await self.fetch_only(plan)
             if landing.fetched is not None and landing.fetched.found is not None:
                 self._emit(FillEnded(plan.get.table, FillResult.NO_LEASE))
             return landing
-        return await self._fetch_and_fill(flight, plan, generation, token, strong=lease.strong)
+        strong = lease.strong or plan.control.refresh
+        return await self._fetch_and_fill(flight, plan, generation, token, strong=strong)
 
     async def fetch_only(self, plan: ReadPlan) -> Landing:
         """Fetch without a fill.
@@ -87,7 +102,8 @@ class Filler:
         Consistently below level `eventual`: what stands in the way of a fill is mostly a write of
         a moment ago, which a lagging replica may not show yet.
         """
-        consistent = plan.policy.fill_consistent or plan.policy.level is not Level.EVENTUAL
+        lagging = plan.policy.level is Level.EVENTUAL and not plan.control.refresh
+        consistent = plan.policy.fill_consistent or not lagging
         return Landing(None, await self._exchange.fetch(plan, consistent=consistent))
 
     async def refill(
@@ -110,13 +126,14 @@ class Filler:
         if not leased:
             return await self._exchange.forward(request, plan.get.table), False
         asked_s = self._clock.monotonic_s()
-        result = FillResult.NOT_CACHEABLE
+        result, known = FillResult.NOT_CACHEABLE, False
         try:
             reply = await self._exchange.forward(request, plan.get.table)
             fetched = self._exchange.weigh(plan, reply, asked_s=asked_s, consistent=True)
+            known = fetched.found is not None
             result = await self._fill(plan, generation, token, fetched)
         finally:
-            await self._unless_stored(plan, token, result)
+            await self._unless_stored(plan, token, result, outdated=known)
         return reply, result is FillResult.STORED
 
     async def _acquire(
@@ -124,7 +141,7 @@ class Filler:
     ) -> LeaseReply | None:
         """Ask for the lease until it is clear who fetches; None when the store is out."""
         give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
-        force = False
+        force = plan.control.refresh
         while True:
             flight.asks()
             try:
@@ -133,9 +150,9 @@ class Filler:
                 )
             except StoreUnavailable:
                 return None
-            verdict = assess(reply.entry, plan.policy, reply.store_now_ms)
+            verdict = plan.judge(reply.entry, reply.store_now_ms)
             if reply.state is LeaseState.HIT and verdict is not Verdict.FRESH:
-                # Fresh by the times that another proxy gave it, too old for our own policy.
+                # Fresh by the times that another proxy gave it, too old for our policy or reader.
                 force = True
                 continue
             if reply.state is not LeaseState.WAIT or self._clock.monotonic_s() >= give_up_s:
@@ -151,16 +168,18 @@ class Filler:
         *,
         strong: bool,
     ) -> Landing:
-        result = FillResult.NOT_CACHEABLE
+        result, known = FillResult.NOT_CACHEABLE, False
         try:
             consistent = strong or plan.policy.fill_consistent
             fetched = await self._exchange.fetch(plan, consistent=consistent)
+            known = fetched.found is not None
             sent_at = flight.tick()
             result = await self._fill(plan, generation, token, fetched)
             if result is FillResult.STORED:
                 flight.confirmed(sent_at)
         finally:
-            await self._unless_stored(plan, token, result)
+            outdated = known and plan.control.refresh
+            await self._unless_stored(plan, token, result, outdated=outdated)
         return Landing(None, fetched, stored=result is FillResult.STORED)
 
     async def _fill(
@@ -187,9 +206,18 @@ class Filler:
         chance = self._clock.uniform(0, 1)
         return draft_entry(fetched.found, plan.policy, age_s=age_s, chance=chance)
 
-    async def _unless_stored(self, plan: ReadPlan, token: Token, result: FillResult) -> None:
-        """Give the lease back, so that nobody waits for a fill that will not come."""
+    async def _unless_stored(
+        self, plan: ReadPlan, token: Token, result: FillResult, *, outdated: bool
+    ) -> None:
+        """Give the lease back, so that nobody waits for a fill that will not come.
+
+        The entry that the lease kept comes back with it, unless the caller was shown another
+        answer in its place (`outdated`) that cannot be stored: too large, or an uncached absence.
+        """
         if result in (FillResult.STORED, FillResult.REFUSED):
             return
         with suppress(StoreUnavailable):  # then the lease ends by itself
-            await self._store.release(plan.identity, token=token)
+            if outdated:
+                await self._store.invalidate(plan.identity)
+            else:
+                await self._store.release(plan.identity, token=token)

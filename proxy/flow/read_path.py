@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from proxy.core.errors import StoreUnavailable, UpstreamFailed
+from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
-from proxy.core.freshness import assess
 from proxy.core.item_size import read_units
 from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import get_body
 from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
-from proxy.flow.coalescer import Coalescer, FlightsFullError
+from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
@@ -53,6 +52,7 @@ class ReadPath:
 
         Raises:
             UpstreamFailed: upstream gave no answer and no entry may stand in for it.
+            NotCached: only the store may answer, and cannot.
         """
         try:
             return await self._answer(plan, request)
@@ -71,6 +71,8 @@ class ReadPath:
             return await self._bypass(plan, request, BypassReason.STORE_DOWN)
         if sighting.table_pending:
             return await self._bypass(plan, request, BypassReason.TABLE_PENDING)
+        if plan.control.refresh:
+            return await self._refreshed(plan, sighting)
         if plan.get.consistent:
             return await self._consistent(plan, request, sighting)
         return await self._from_entry(plan, sighting)
@@ -86,7 +88,9 @@ class ReadPath:
 
     async def _from_entry(self, plan: ReadPlan, sighting: Sighting) -> Answer:
         entry = sighting.entry
-        verdict = assess(entry, plan.policy, sighting.store_now_ms)
+        verdict = plan.judge(entry, sighting.store_now_ms)
+        if plan.control.only_if_cached and verdict not in (Verdict.FRESH, Verdict.GRACE):
+            raise NotCached(verdict, plan.get.table)
         match verdict:
             case Verdict.FRESH:
                 assert entry is not None, "fresh without an entry"
@@ -94,15 +98,16 @@ class ReadPath:
                 return self._hit(plan, entry, sighting, outcome)
             case Verdict.GRACE:
                 assert entry is not None, "grace without an entry"
-                if sighting.state is not RecordState.LEASED:
+                if sighting.state is not RecordState.LEASED and not plan.control.only_if_cached:
                     self._refresh_soon(plan, sighting)
                 return self._hit(plan, entry, sighting, Outcome.STALE_HIT)
             case Verdict.LAST_RESORT:
                 assert entry is not None, "last resort without an entry"
                 return await self._fetch_or_stale(plan, entry, sighting)
-            case Verdict.EXPIRED | Verdict.ABSENT:
+            case Verdict.EXPIRED | Verdict.ABSENT | Verdict.TOO_OLD:
                 answer = await self._fetch(plan, sighting)
-                return replace(answer, expired=verdict is Verdict.EXPIRED)
+                expired, demanded = verdict is Verdict.EXPIRED, verdict is Verdict.TOO_OLD
+                return replace(answer, expired=expired, demanded=demanded)
             case _:
                 assert_never(verdict)
 
@@ -154,7 +159,7 @@ class ReadPath:
         """Tell whether the entry passed its time while upstream was asked."""
         elapsed_ms = 1000 * (self._ports.clock.monotonic_s() - looked_s)
         now_ms = sighting.store_now_ms + int(elapsed_ms) + 1
-        return assess(entry, plan.policy, now_ms) is Verdict.EXPIRED
+        return plan.judge(entry, now_ms) in (Verdict.EXPIRED, Verdict.TOO_OLD)
 
     async def _fetch(self, plan: ReadPlan, sighting: Sighting | None) -> Answer:
         _, answer = await self._fly(plan, sighting)
@@ -176,11 +181,14 @@ class ReadPath:
         # A bypass must not share with flights that may take the store's word: its reason may be a
         # write of our own that the store has not heard of. It has a generation of its own: None.
         generation = sighting.generation if sighting is not None else None
+        clock = self._ports.clock
+        arrived_s = clock.monotonic_s()
         return await self._ports.coalescer.share(
             plan.identity.cache_key,
             lambda flight: self._ports.filler.fly(flight, plan, generation),
             generation=generation,
             joins_started=joins_started or plan.policy.joins_started_flights,
+            accepts=lambda landing: landing.suits(plan, arrived_s, clock.monotonic_s()),
         )
 
     def _landed(self, plan: ReadPlan, landing: Landing, *, led: bool) -> Answer:
@@ -207,12 +215,24 @@ class ReadPath:
 
     async def _bypass(self, plan: ReadPlan, request: ClientRequest, reason: BypassReason) -> Answer:
         """Answer from upstream; concurrent readers of the item still share one fetch."""
-        if plan.get.consistent:
+        if plan.control.only_if_cached:
+            raise NotCached(reason, plan.get.table)
+        if plan.control.refresh:
+            answer = self._landed(plan, await self._ports.filler.fetch_only(plan), led=True)
+        elif plan.get.consistent:
             reply = await self._ports.exchange.forward(request, plan.get.table)
             answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
         else:
             answer = await self._fetch(plan, None)
         return answer.explained(reason, plan.get.table)
+
+    async def _refreshed(self, plan: ReadPlan, sighting: Sighting) -> Answer:
+        """Fetch and fill alone: a flight that others started may have asked too early."""
+        flight: Flight[Landing] = Flight.alone()
+        landing = await self._ports.filler.fly(flight, plan, sighting.generation)
+        # At `eventual` any flight may be joined: none that is older than what was shown here.
+        self._ports.coalescer.forget(plan.identity.cache_key)
+        return replace(self._landed(plan, landing, led=True), demanded=True)
 
     async def _consistent(
         self, plan: ReadPlan, request: ClientRequest, sighting: Sighting

@@ -21,7 +21,7 @@ def test_other_arguments_show_the_usage(
 ) -> None:
     """Anything else exits with 2 and says what there is."""
     assert main(arguments) == 2
-    assert "{yaml,schema,table}" in capsys.readouterr().err
+    assert "{yaml,schema,table,operations}" in capsys.readouterr().err
 
 
 def test_module_exits_with_the_code_of_main(monkeypatch: pytest.MonkeyPatch) -> None:

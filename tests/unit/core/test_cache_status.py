@@ -37,6 +37,9 @@ def status(outcome: Outcome, **rest: Any) -> str:
         (Outcome.MISS, {}, "dynaside; fwd=miss"),
         (Outcome.MISS, {"stored": True}, "dynaside; fwd=miss; stored"),
         (Outcome.MISS, {"expired": True, "stored": True}, "dynaside; fwd=stale; stored"),
+        (Outcome.MISS, {"demanded": True, "stored": True}, "dynaside; fwd=request; stored"),
+        (Outcome.COALESCED, {"demanded": True}, "dynaside; fwd=request; collapsed"),
+        (Outcome.NOT_CACHED, {}, "dynaside; detail=not-cached"),
         (Outcome.COALESCED, {}, "dynaside; fwd=miss; collapsed"),
         (Outcome.COALESCED, {"expired": True}, "dynaside; fwd=stale; collapsed"),
         (

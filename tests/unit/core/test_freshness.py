@@ -194,3 +194,27 @@ def test_a_new_entry_lives_through_grace_and_last_resort(
     assert given_s.fresh_s == pytest.approx(fresh_s)
     assert given_s.hard_s == pytest.approx(hard_s)
     assert lifetime(policy, negative=negative, chance=0.0).fresh_s == pytest.approx(fresh_s / 0.9)
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "age_s_max", "verdict"),
+    [
+        (29_999, 30, Verdict.FRESH),
+        (30_000, 30, Verdict.TOO_OLD),
+        (104_999, 105, Verdict.GRACE),
+        (105_000, 105, Verdict.TOO_OLD),
+        (139_999, 140, Verdict.LAST_RESORT),
+        (140_000, 140, Verdict.TOO_OLD),
+        (100_000, 1_000, Verdict.GRACE),
+        (150_000, 10, Verdict.EXPIRED),
+        (-1_001, 10, Verdict.EXPIRED),
+        (-1_000, 0, Verdict.TOO_OLD),
+        (-1, 0.001, Verdict.FRESH),
+        (0, 0, Verdict.TOO_OLD),
+    ],
+)
+def test_readers_limit_only_ever_takes_away(
+    age_ms: int, age_s_max: float, verdict: Verdict
+) -> None:
+    """An entry of the limit's age or older does not answer; a wide limit makes none servable."""
+    assert assess(entry(), POLICY, FILLED_MS + age_ms, age_s_max=age_s_max) is verdict

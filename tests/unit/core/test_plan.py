@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.cache_control import FIELD, CacheControl, Wish
 from proxy.core.cache_key import KeySpace
-from proxy.core.errors import RequestRejected
+from proxy.core.errors import NotCached, RequestRejected
 from proxy.core.key_schema import KeySchema
 from proxy.core.operations import WRITES, ItemWrite
 from proxy.core.plan import (
@@ -23,9 +24,18 @@ from proxy.core.plan import (
     write_identity,
 )
 from proxy.core.policy import TablePolicy
-from proxy.core.request import ClientRequest
+from proxy.core.record import Entry
+from proxy.core.request import ClientRequest, Headers
 from proxy.core.table_writes import TABLE_WRITES
-from proxy.core.values import BypassReason, Level, TableName, WriteMode
+from proxy.core.values import (
+    BypassReason,
+    Digest,
+    Generation,
+    Incarnation,
+    Level,
+    TableName,
+    WriteMode,
+)
 
 KEYS = KeySpace("shop", "eu-west-1")
 KEY = {"pk": {"S": "a"}}
@@ -51,10 +61,12 @@ def plan(
     prefix: str = DATA,
     method: str = "POST",
     target: str = "/",
+    headers: Headers = (),
 ) -> Plan:
     """Plan a request of this operation."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = ClientRequest(method, target, (("X-Amz-Target", prefix + operation),), raw)
+    fields = (("X-Amz-Target", prefix + operation), *headers)
+    request = ClientRequest(method, target, fields, raw)
     return make_plan(request, KEYS, policy_of)
 
 
@@ -102,9 +114,15 @@ def test_a_consistent_get_of_the_whole_item_may_refresh_the_entry() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [{"prefix": LEGACY}, {"method": "PUT"}, {"target": "/?x=1"}, {"target": "/orders"}],
+    [
+        {"prefix": LEGACY},
+        {"method": "PUT"},
+        {"target": "/?x=1"},
+        {"target": "/orders"},
+        {"headers": (("Content-Encoding", "gzip"),)},
+    ],
 )
-def test_a_get_of_an_unusual_shape_passes(shape: dict[str, str]) -> None:
+def test_a_get_of_an_unusual_shape_passes(shape: dict[str, Any]) -> None:
     """Only the request that SDKs send is answered without upstream's judgement."""
     assert plan("GetItem", GET, **shape) == PassPlan(BypassReason.UNDECODABLE)
 
@@ -128,7 +146,7 @@ def test_streams_requests_pass_even_under_names_of_other_operations(operation: s
 @pytest.mark.parametrize("operation", sorted(WRITES))
 @pytest.mark.parametrize("table", ["orders", "off", "strict"])
 @pytest.mark.parametrize("shape", [{}, {"method": "PUT", "target": "/x"}])
-def test_every_item_write_is_fenced(operation: str, table: str, shape: dict[str, str]) -> None:
+def test_every_item_write_is_fenced(operation: str, table: str, shape: dict[str, Any]) -> None:
     """A table that is switched off is fenced too: another proxy may have it on."""
     planned = plan(operation, {"TableName": table, "Key": KEY, "Item": KEY}, **shape)
     assert isinstance(planned, WritePlan)
@@ -295,3 +313,94 @@ def test_a_write_whose_item_is_not_sure_names_none(
 ) -> None:
     """Then the whole table is fenced: safe for every spelling."""
     assert write_identity(write(key, item), schema, KEYS) is None
+
+
+def asking(text: str, body: dict[str, Any] | bytes = GET, **shape: Any) -> Plan:
+    """Plan a GetItem that asks something of the cache."""
+    return plan("GetItem", body, headers=((FIELD, text),), **shape)
+
+
+@pytest.mark.parametrize("text", ["refresh", "max-age=5", "only-if-cached, max-age=5"])
+def test_a_read_carries_what_it_asks_of_the_cache(text: str) -> None:
+    """The policy stays the table's: what is accepted and what is stored are two things."""
+    planned, usual = asking(text), plan("GetItem", GET)
+    assert isinstance(planned, ReadPlan)
+    assert isinstance(usual, ReadPlan)
+    assert planned.control != usual.control
+    assert (planned.policy, planned.get) == (usual.policy, usual.get)
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("max-age=2", "fresh"), ("max-age=1", "too_old")])
+def test_a_read_judges_entries_by_its_own_limit_too(text: str, verdict: str) -> None:
+    """An entry that answers others may be too old for it."""
+    planned = asking(text)
+    assert isinstance(planned, ReadPlan)
+    none = b"\x00" * 16
+    owner = (Incarnation(none), Generation(none), Digest(none))
+    entry = Entry(
+        *owner, filled_ms=0, soft_ms=9000, hard_ms=9000, negative=False, item_bytes=0, crc32=0,
+        body=b"{}",
+    )  # fmt: skip
+    assert planned.judge(entry, 1500) == verdict
+
+
+def test_a_read_that_asks_for_a_bypass_passes() -> None:
+    """It says so, unless there is a better reason not to look."""
+    assert asking("bypass") == PassPlan(BypassReason.REQUESTED, TableName("orders"))
+    off = GET | {"TableName": "off"}
+    assert asking("bypass", off) == PassPlan(BypassReason.TABLE_OFF, TableName("off"))
+
+
+@pytest.mark.parametrize("table", ["orders", "consistent-passes"])
+def test_a_consistent_read_of_a_projection_can_demand_a_refresh(table: str) -> None:
+    """A refresh reads consistently whatever the policy does with other ConsistentReads."""
+    body = GET | {"TableName": table, "ConsistentRead": True, "ProjectionExpression": "a"}
+    planned = asking("refresh", body)
+    assert isinstance(planned, ReadPlan)
+    assert planned.control == CacheControl(Wish.REFRESH)
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "why"),
+    [
+        (GET | {"TableName": "off"}, {}, BypassReason.TABLE_OFF),
+        (GET | {"ConsistentRead": True}, {}, BypassReason.CONSISTENT_READ),
+        (b"{", {}, BypassReason.UNDECODABLE),
+        (GET, {"prefix": LEGACY}, BypassReason.UNDECODABLE),
+        (GET, {"target": "/x"}, BypassReason.UNDECODABLE),
+    ],
+)
+def test_a_read_for_the_cache_alone_never_passes(
+    body: dict[str, Any] | bytes, shape: dict[str, Any], why: BypassReason
+) -> None:
+    """Where the cache never answers, nothing is sent."""
+    with pytest.raises(NotCached, match=why):
+        asking("only-if-cached", body, **shape)
+
+
+@pytest.mark.parametrize("body", [GET, b"{", GET | {"TableName": "off"}])
+def test_a_read_that_asks_nonsense_is_refused(body: dict[str, Any] | bytes) -> None:
+    """Also where the cache would have had no part in it."""
+    with pytest.raises(RequestRejected, match=FIELD):
+        asking("no-cache", body)
+
+
+@pytest.mark.parametrize("text", ["bypass", "refresh", "only-if-cached", "nonsense"])
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("PutItem", {"TableName": "orders", "Item": KEY}),
+        ("UpdateItem", GET),
+        ("DeleteItem", GET),
+        ("BatchWriteItem", {"RequestItems": {"orders": []}}),
+        ("DeleteTable", {"TableName": "orders"}),
+        ("DescribeTable", {"TableName": "orders"}),
+    ],
+)
+def test_the_field_means_nothing_on_other_operations(
+    operation: str, body: dict[str, Any], text: str
+) -> None:
+    """Writes are fenced as ever; a bypass could leave an older entry behind them."""
+    assert plan(operation, body, headers=((FIELD, text),)) == plan(operation, body)
+    streams = plan("GetItem", GET, prefix=STREAMS, headers=((FIELD, text),))
+    assert streams == PassPlan(BypassReason.OPERATION)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.errors import (
+    NotCached,
     Overloaded,
     ProxyError,
     RequestRejected,
@@ -255,6 +256,16 @@ ERRORS: list[tuple[ProxyError, int, dict[str, str], Outcome, str | None]] = [
         None,
     ),
     (RequestRejected("a#B"), 400, {"__type": "a#B"}, Outcome.REJECTED, None),
+    (
+        NotCached("absent", TableName("orders")),
+        400,
+        {
+            "__type": "com.dynaside#NotCachedException",
+            "message": "dynaside: no cached answer: absent",
+        },
+        Outcome.NOT_CACHED,
+        None,
+    ),
     (RequestRejected("a#B", status=413), 413, {"__type": "a#B"}, Outcome.REJECTED, None),
     *(
         (
@@ -373,3 +384,8 @@ def test_browsers_get_the_fields_they_need() -> None:
     fields = dict(cors_headers(request(("Origin", "https://a.example"))))
     assert fields["Access-Control-Allow-Origin"] == "*"
     assert "x-amzn-RequestId" in fields["Access-Control-Expose-Headers"]
+
+
+def test_refusal_to_ask_upstream_names_the_table() -> None:
+    """Telemetry counts it for the table that was not cached."""
+    assert error_answer(NotCached("absent", TableName("orders"))).table == "orders"

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.errors import RequestRejected
+from proxy.core.errors import VALIDATION_EXCEPTION, RequestRejected
 from proxy.core.operations import SERIALIZATION_EXCEPTION, WRITES
 from proxy.core.table_writes import (
     ITEM_BATCHES,
     TABLE_WRITES,
-    VALIDATION_EXCEPTION,
     written_tables,
 )
 

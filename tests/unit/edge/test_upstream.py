@@ -174,6 +174,7 @@ async def test_connection_and_signature_fields_are_not_forwarded(
         ("x-amz-date", "the-clients"),
         ("X-Amz-Security-Token", "the-clients"),
         ("X-Amz-Content-Sha256", "the-clients"),
+        ("x-dynaside-cache", "refresh"),
     )
     await upstream.send(replace(GET, headers=(*dropped, *GET.headers)))
     assert not set(dropped) & set(fake.log[0].headers)

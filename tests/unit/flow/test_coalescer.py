@@ -334,3 +334,33 @@ async def test_generations_of_one_item_land_one_by_one(airport: Airport) -> None
     third = await airport.reader(generation=G2)
     await airport.land()
     assert (await second, await third) == ((2, True), (2, False))
+
+
+async def test_reader_takes_only_a_result_that_will_do(airport: Airport) -> None:
+    """Who does not accept what another flight brought home starts the next one."""
+    first = await airport.reader()
+
+    def other(number: int) -> bool:
+        return number > 1
+
+    choosy = [
+        asyncio.ensure_future(
+            airport.coalescer.share(
+                A, airport.fetch, generation=G1, joins_started=True, accepts=other
+            )
+        )
+        for _ in range(3)
+    ]
+    await quiesce()
+    await airport.land()
+    assert (first.done(), [each.done() for each in choosy]) == (True, [False] * 3)
+    await airport.land()
+    assert await first == (1, True)
+    assert sorted([await each for each in choosy]) == [(2, False), (2, False), (2, True)]
+
+
+async def test_flight_alone_is_found_by_nobody() -> None:
+    """It can be told when it asks, and nobody listens."""
+    flight: Flight[int] = Flight.alone()
+    flight.asks()
+    assert flight.current_as_of == 0

@@ -9,6 +9,7 @@ from itertools import count, pairwise
 
 import pytest
 
+from proxy.core.cache_control import CacheControl, Wish
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.plan import ReadPlan
 from proxy.core.record import Entry, Leased, Pending, Tombstone
@@ -548,3 +549,108 @@ async def test_writers_death_makes_the_fill_consistent(flyer: Flyer) -> None:
     assert isinstance(flyer.record, Entry)
     assert b'"2"' in flyer.record.body
     assert not isinstance(flyer.record, Tombstone)
+
+
+REFRESH = CacheControl(Wish.REFRESH)
+
+
+def wanting(flyer: Flyer, control: CacheControl, pk: str = "a") -> ReadPlan:
+    """Plan a read of an item that asks something of the cache."""
+    return replace(flyer.world.read_plan(pk), control=control)
+
+
+async def test_refresh_fills_over_a_fresh_entry_with_a_consistent_read(flyer: Flyer) -> None:
+    """Also where the table's policy lets replicas fill."""
+    flyer.world.policy = replace(flyer.world.policy, fill_consistent=False)
+    await flyer.fly()
+    flyer.world.put_elsewhere("a", "2")
+    landing = await flyer.fly(wanting(flyer, REFRESH))
+    assert landing.stored
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+    assert b"ConsistentRead" in flyer.world.upstream.sent[-1].body
+
+
+async def test_refresh_waits_for_another_proxys_fill_and_fills_after_it(
+    flyer: Flyer, other: Flyer
+) -> None:
+    """What the other asked for before the refresh came is not what stays."""
+    gate = flyer.world.upstream.hold("GetItem", after_effect=True)
+    filling = other.soon()
+    await gate.reached()
+    flyer.world.put_elsewhere("a", "2")
+    refreshing = asyncio.ensure_future(flyer.fly(wanting(flyer, REFRESH)))
+    await quiesce()
+    gate.release()
+    assert (await filling).stored
+    assert (await refreshing).stored
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+
+
+@pytest.mark.parametrize("why", ["too large", "absent"])
+@pytest.mark.parametrize("how", ["refresh", "consistent read"])
+async def test_entry_that_was_shown_to_be_outdated_does_not_come_back(
+    flyer: Flyer, why: str, how: str
+) -> None:
+    """Where the newer answer cannot be stored, the older entry goes all the same."""
+    flyer.world.policy = replace(flyer.world.policy, negative_ttl_s=0, entry_bytes_max=100)
+    await flyer.fly()
+    if why == "absent":
+        flyer.world.upstream.tables.call("DeleteItem", {"TableName": TABLE, "Key": key_of("a")})
+    else:
+        flyer.world.put_elsewhere("a", "x" * 100)
+    if how == "refresh":
+        await flyer.fly(wanting(flyer, REFRESH))
+    else:
+        await flyer.refill()
+    assert flyer.fills[-1] in {FillResult.TOO_LARGE, FillResult.NOT_CACHEABLE}
+    assert isinstance(flyer.record, Tombstone)
+
+
+async def test_refresh_that_upstream_refuses_leaves_the_entry(flyer: Flyer) -> None:
+    """Nothing was learned of the item, so the entry is as good as before."""
+    await flyer.fly()
+    flyer.world.upstream.fail("GetItem", THROTTLED)
+    await flyer.fly(wanting(flyer, REFRESH))
+    assert isinstance(flyer.record, Entry)
+
+
+@pytest.mark.parametrize("fill_consistent", [True, False])
+async def test_refresh_without_a_fill_reads_consistently(
+    flyer: Flyer, *, fill_consistent: bool
+) -> None:
+    """Even at `eventual`: who asks for a refresh wants the newest item."""
+    flyer.world.policy = replace(
+        flyer.world.policy, level=Level.EVENTUAL, fill_consistent=fill_consistent
+    )
+    await flyer.filler.fetch_only(wanting(flyer, REFRESH))
+    assert b"ConsistentRead" in flyer.world.upstream.sent[-1].body
+
+
+async def test_entry_too_old_for_the_reader_is_filled_anew(flyer: Flyer) -> None:
+    """The lease says that there is a fresh entry; it is taken by force."""
+    await flyer.fly()
+    await flyer.world.clock.sleep(5.0)
+    young = await flyer.fly(wanting(flyer, CacheControl(age_s_max=6.0)))
+    assert young.entry is not None
+    old = await flyer.fly(wanting(flyer, CacheControl(age_s_max=5.0)))
+    assert (old.entry, old.stored) == (None, True)
+
+
+async def test_landing_suits_readers_by_the_age_of_what_it_brought(flyer: Flyer) -> None:
+    """An entry counts from its fill, an answer from its question, unless that came after."""
+    plan = wanting(flyer, CacheControl(age_s_max=5.0))
+    filled = await flyer.fly()
+    assert filled.fetched is not None
+    asked_s = filled.fetched.asked_s
+    assert filled.suits(plan, asked_s + 1.0, asked_s + 4.9)
+    assert not filled.suits(plan, asked_s + 1.0, asked_s + 5.0)
+    assert filled.suits(plan, asked_s, asked_s + 5.0)
+    await flyer.world.clock.sleep(4.0)
+    found = await flyer.fly(plan)
+    assert found.entry is not None
+    assert found.suits(plan, 0.0, 0.0)
+    older = replace(found, store_now_ms=found.store_now_ms + 1000)
+    assert not older.suits(plan, 0.0, 0.0)
+    assert older.suits(flyer.world.read_plan("a"), 0.0, 0.0)

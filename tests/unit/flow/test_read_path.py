@@ -7,12 +7,14 @@ import json
 import zlib
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.fence import WriteOutcome
 from proxy.core.record import Entry
+from proxy.core.request import Answer
 from proxy.core.values import BypassReason, FillResult, Level, Outcome
 from proxy.flow.events import CapacityConsumed, CapacitySaved, FillEnded, RefreshEnded
 from proxy.flow.fences import ItemFence
@@ -589,3 +591,187 @@ async def test_eventual_reader_joins_a_fetch_that_has_started(proxy: Proxy) -> N
     gate.release()
     assert [(await each).outcome for each in (first, second)] == [Outcome.MISS, Outcome.COALESCED]
     assert reads(proxy) == 1
+
+
+async def ask(proxy: Proxy, wish: str, pk: str = "a", **members: Any) -> Answer:
+    """Read an item, asking something of the cache."""
+    body = {"TableName": TABLE, "Key": key_of(pk), **members}
+    return await proxy.dispatcher.answer(client_request("GetItem", body, X_Dynaside_Cache=wish))
+
+
+async def test_bypass_neither_looks_nor_fills(proxy: Proxy) -> None:
+    """The client's bytes go upstream, and the store hears nothing of it."""
+    await aged(proxy, 1.0)
+    asked = len(proxy.store.steps)
+    answer = await ask(proxy, "bypass", ConsistentRead=False)
+    assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.REQUESTED)
+    assert b'"ConsistentRead": false' in proxy.world.upstream.sent[-1].body
+    assert len(proxy.store.steps) == asked
+    assert (value_of(answer), value_of(await proxy.get("a"))) == ("2", "1")
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_refresh_answers_and_fills_with_what_it_fetched(
+    proxy: Proxy, *, consistent: bool
+) -> None:
+    """Although the entry is fresh: the caller, and everybody after it, sees the newer item."""
+    await aged(proxy, 1.0)
+    answer = await ask(proxy, "refresh", ConsistentRead=consistent, ProjectionExpression="v")
+    assert (answer.outcome, answer.demanded, answer.stored) == (Outcome.MISS, True, True)
+    assert item_of(answer) == {"v": {"S": "2"}}
+    assert b"ConsistentRead" in proxy.world.upstream.sent[-1].body
+    hit = await proxy.get("a")
+    assert (hit.outcome, value_of(hit), hit.ttl_s) == (Outcome.HIT, "2", 60)
+
+
+async def test_refresh_joins_no_flight_and_is_joined_by_none(proxy: Proxy) -> None:
+    """What others asked for before it came may be older than what its caller knows of."""
+    proxy.world.policy = replace(proxy.world.policy, level=Level.EVENTUAL)
+    gate = proxy.world.upstream.hold("GetItem", after_effect=True)
+    early = asyncio.ensure_future(proxy.get("a"))
+    await gate.reached()
+    proxy.world.put_elsewhere("a", "2")
+    refreshing = asyncio.ensure_future(ask(proxy, "refresh"))
+    await quiesce()
+    gate.release()
+    answers = [await early, await refreshing, await proxy.get("a")]
+    assert [value_of(each) for each in answers] == ["1", "2", "2"]
+    assert [each.outcome for each in answers] == [Outcome.MISS, Outcome.MISS, Outcome.HIT]
+
+
+async def test_after_a_refresh_nobody_joins_an_older_flight(proxy: Proxy) -> None:
+    """Not even at `eventual`, and not even when the older flight is still under way."""
+    proxy.world.policy = replace(proxy.world.policy, level=Level.EVENTUAL)
+    gate = proxy.world.upstream.hold("GetItem", after_effect=True)
+    early = asyncio.ensure_future(proxy.get("a"))
+    await gate.reached()
+    proxy.world.upstream.keep_held(gate)
+    proxy.world.put_elsewhere("a", "2")
+    refreshed = await ask(proxy, "refresh")
+    late = asyncio.ensure_future(proxy.get("a"))
+    await quiesce()
+    await proxy.world.clock.sleep(proxy.world.fence.lease_wait_s)
+    late_answer = await late
+    gate.release()
+    assert (value_of(await early), value_of(refreshed), value_of(late_answer)) == ("1", "2", "2")
+
+
+@pytest.mark.parametrize("why", ["store", "table"])
+async def test_refresh_without_a_store_still_fetches_alone(proxy: Proxy, why: str) -> None:
+    """The answer is the newest item; only the fill is missing, and the reason is told."""
+    await aged(proxy, 1.0)
+    if why == "store":
+        proxy.store.stop_serving()
+    else:
+        token = proxy.world.clock.token()
+        await proxy.world.store.begin_table(proxy.world.identity("a").table_key, token=token)
+    answer = await ask(proxy, "refresh")
+    assert (answer.outcome, value_of(answer), answer.stored) == (Outcome.BYPASS, "2", False)
+    assert b"ConsistentRead" in proxy.world.upstream.sent[-1].body
+
+
+async def test_silent_upstream_fails_a_refresh(proxy: Proxy) -> None:
+    """No entry stands in for it, but the entry stays for those who take it."""
+    proxy.world.policy = replace(proxy.world.policy, stale_if_error_s=IF_ERROR_S)
+    await aged(proxy, 1.0)
+    proxy.world.upstream.refuse("GetItem", UpstreamFailure.CONNECT)
+    assert (await ask(proxy, "refresh")).outcome is Outcome.FAILED
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+
+
+@pytest.mark.parametrize(
+    ("age_s", "outcome"), [(1.0, Outcome.HIT), (FRESH_S + 1, Outcome.STALE_HIT)]
+)
+async def test_cache_alone_answers_what_is_fresh_or_in_grace(
+    proxy: Proxy, age_s: float, outcome: Outcome
+) -> None:
+    """Upstream is not asked, not even for a refresh in the background."""
+    await aged(proxy, age_s)
+    answer = await ask(proxy, "only-if-cached")
+    await quiesce()
+    assert (answer.outcome, value_of(answer), reads(proxy)) == (outcome, "1", 1)
+
+
+@pytest.mark.parametrize(
+    "why", ["absent", "expired", "last-resort", "too-old", "consistent", "down", "failing", "table"]
+)
+async def test_cache_alone_refuses_what_it_cannot_answer(proxy: Proxy, why: str) -> None:
+    """The client gets an error that is its own to handle, and nothing is sent or stored."""
+    await aged(proxy, {"expired": 10_000.0, "last-resort": FRESH_S + GRACE_S}.get(why, 2.0))
+    match why:
+        case "down":
+            proxy.store.stop_serving()
+        case "failing":
+            proxy.store.fail_next(StoreFailure.TIMEOUT)
+        case "table":
+            token = proxy.world.clock.token()
+            await proxy.world.store.begin_table(proxy.world.identity("a").table_key, token=token)
+    wish = "only-if-cached, max-age=2" if why == "too-old" else "only-if-cached"
+    more = {"ConsistentRead": True} if why == "consistent" else {}
+    answer = await ask(proxy, wish, "nobody" if why == "absent" else "a", **more)
+    await quiesce()
+    assert (answer.outcome, answer.status, reads(proxy)) == (Outcome.NOT_CACHED, 400, 1)
+    assert (answer.table, answer.stored) == (TABLE, False)
+    assert json.loads(answer.body)["__type"] == "com.dynaside#NotCachedException"
+
+
+async def test_entry_older_than_the_reader_wants_is_replaced(proxy: Proxy) -> None:
+    """It is filled anew with the table's own times: the limit is the reader's alone."""
+    await aged(proxy, 10.0)
+    assert value_of(await ask(proxy, "max-age=10.5")) == "1"
+    answer = await ask(proxy, "max-age=10")
+    assert (answer.outcome, answer.demanded, answer.stored) == (Outcome.MISS, True, True)
+    assert value_of(answer) == "2"
+    await proxy.world.clock.sleep(FRESH_S - 1)
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+
+
+async def test_limit_of_age_bounds_grace_and_last_resort(proxy: Proxy) -> None:
+    """An entry that would be served stale is not, once it is older than the reader wants."""
+    await aged(proxy, FRESH_S + 1)
+    assert (await ask(proxy, f"max-age={FRESH_S + 2}")).outcome is Outcome.STALE_HIT
+    await quiesce()
+    await proxy.world.clock.sleep(FRESH_S + GRACE_S)
+    proxy.world.upstream.refuse("GetItem", UpstreamFailure.CONNECT, times=2)
+    assert (await ask(proxy, "max-age=80")).outcome is Outcome.FAILED
+    assert (await ask(proxy, "max-age=1000")).outcome is Outcome.STALE_HIT
+
+
+async def test_entry_that_grows_too_old_while_upstream_is_asked_is_not_served(
+    proxy: Proxy,
+) -> None:
+    """The reader's limit holds at the time of the answer, not of the question."""
+    await aged(proxy, FRESH_S + GRACE_S + 1)
+    gate = proxy.world.upstream.hold("GetItem")
+    proxy.world.upstream.fail("GetItem", UNAVAILABLE)
+    reading = asyncio.ensure_future(ask(proxy, "max-age=93"))
+    await gate.reached()
+    proxy.world.clock.pause(3.0)
+    gate.release()
+    answer = await reading
+    assert (answer.status, answer.expired) == (503, True)
+
+
+async def test_readers_with_a_limit_of_nothing_share_what_was_asked_after_they_came(
+    proxy: Proxy,
+) -> None:
+    """A hundred of them during a fetch cost one more fetch, and see what it brings."""
+    gate = proxy.world.upstream.hold("GetItem", after_effect=True)
+    early = asyncio.ensure_future(proxy.get("a"))
+    await gate.reached()
+    proxy.world.clock.pause(0.1)
+    proxy.world.put_elsewhere("a", "2")
+    crowd = [asyncio.ensure_future(ask(proxy, "max-age=0")) for _ in range(100)]
+    await quiesce()
+    gate.release()
+    assert value_of(await early) == "1"
+    assert {value_of(await each) for each in crowd} == {"2"}
+    assert reads(proxy) == 2
+
+
+async def test_nonsense_is_refused_before_anything_is_asked(proxy: Proxy) -> None:
+    """The error names the field; neither the store nor upstream hears of the request."""
+    answer = await ask(proxy, "no-cache")
+    assert (answer.outcome, answer.status) == (Outcome.REJECTED, 400)
+    assert "X-Dynaside-Cache" in json.loads(answer.body)["message"]
+    assert (reads(proxy), proxy.store.steps) == (0, [])
