@@ -21,7 +21,8 @@ _NUMBER_TEXT_MAX: Final = 300  # 1E-130 in full has 132 characters; int() is nev
 _KEY_ATTRIBUTES_MAX: Final = 2
 _LENGTH_BYTES: Final = 4
 
-_NUMBER: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,4}))?")
+# A plus sign in front is left out: an engine that follows DynamoDB closely refuses it.
+_NUMBER: Final = re.compile(r"(-?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,4}))?")
 # Six zeros after the point are left out: whether 1E-7 comes back in full is not documented.
 _PLAIN_NUMBER: Final = re.compile(r"0|-?(?:[1-9][0-9]*|0(?=\.))(?:\.(?!0{6})[0-9]*[1-9])?")
 
@@ -61,8 +62,7 @@ def canonical_number(text: str) -> str:
         raise NotCanonical("number out of range")
     if not significant:
         return "0"
-    minus = "-" if sign == "-" else ""
-    return f"{minus}{significant}E{power + len(digits) - len(significant)}"
+    return f"{sign}{significant}E{power + len(digits) - len(significant)}"
 
 
 def binary_bytes(text: str) -> bytes:

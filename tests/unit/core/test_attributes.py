@@ -32,7 +32,7 @@ def numbers(draw: st.DrawFn) -> tuple[Decimal, str]:
     power = draw(st.integers(-130, 125 - len(str(digits)) + 1)) if digits else 0
     shift = draw(st.integers(0, 5))
     negative = draw(st.booleans())
-    sign = "-" if negative else draw(st.sampled_from(["", "+"]))
+    sign = "-" if negative else ""
     zeros = "0" * draw(st.integers(0, 5))
     text = f"{sign}{zeros}{digits}{'0' * shift}.{zeros}{draw(st.sampled_from('eE'))}{power - shift}"
     with localcontext(prec=60):
@@ -56,13 +56,13 @@ def key_values(draw: st.DrawFn) -> tuple[object, dict[str, str]]:
 PRIMARY_KEYS = st.dictionaries(TEXT | LOOK_ALIKES, key_values(), min_size=1, max_size=2)
 
 
-@pytest.mark.parametrize("text", ["1000", "1e3", "1E+3", "1000.0", "001000", "+1000", "10000e-1"])
+@pytest.mark.parametrize("text", ["1000", "1e3", "1E+3", "1000.0", "001000", "10000e-1"])
 def test_one_number_has_one_spelling(text: str) -> None:
     """Every spelling of 1000 is the same number."""
     assert canonical_number(text) == "1E3"
 
 
-@pytest.mark.parametrize("text", ["0", "-0", "+0.00", "0e5", ".0", "0."])
+@pytest.mark.parametrize("text", ["0", "-0", "0.00", "0e5", ".0", "0."])
 def test_every_zero_is_one_zero(text: str) -> None:
     """Zero has no sign, no fraction and no exponent."""
     assert canonical_number(text) == "0"
@@ -74,6 +74,8 @@ def test_every_zero_is_one_zero(text: str) -> None:
         "",
         ".",
         "+",
+        "+1000",
+        "+0",
         "-",
         "e5",
         "1e",

@@ -48,7 +48,7 @@ def test_two_keys_share_a_record_exactly_when_they_name_one_item(
     assert (first.digest == second.digest) is same
 
 
-@pytest.mark.parametrize("spelling", ["1", "1.0", "1e0", "01", "+1", "10E-1", "1.000", "0.1e1"])
+@pytest.mark.parametrize("spelling", ["1", "1.0", "1e0", "01", "10E-1", "1.000", "0.1e1"])
 def test_every_spelling_of_a_number_names_one_record(spelling: str) -> None:
     """`"1"` and `"1.0"` are one item to DynamoDB, so they are one entry."""
     assert KEYS.item(TABLE, {"pk": {"N": spelling}}) == KEYS.item(TABLE, {"pk": {"N": "1"}})
