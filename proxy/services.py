@@ -171,13 +171,14 @@ class _Graph:
                 emit=self.emit,
             )
         )
+        schemas = self._schemas(exchange)
         writes = WritePath(
             WritePorts(
                 store=self.store,
                 exchange=exchange,
                 coalescer=coalescer,
                 debts=self.debts,
-                schemas=self._schemas(exchange),
+                schemas=schemas,
                 tasks=self.tasks,
                 keys=self.keys,
                 clock=self.clock,
@@ -190,6 +191,7 @@ class _Graph:
                 reads=reads,
                 writes=writes,
                 exchange=exchange,
+                schemas=schemas,
                 keys=self.keys,
                 clock=self.clock,
                 emit=self.emit,

@@ -25,12 +25,12 @@ CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
     "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
-    "table_writes", "write_through", "drafting", "cache_control",
-    "plan", "catalogue",
+    "partiql", "written_items", "table_writes", "write_outcomes", "write_through", "drafting",
+    "cache_control", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "filler", "read_path", "write_path", "dispatcher",
+    "schemas", "upgrades", "write_targets", "filler", "read_path", "write_path", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from proxy.core.values import Item
+
+_MISMATCHES: Final = (
+    b"does not match the schema",
+    b"Missing the key ",
+    b"mandatory equality on all key attributes",
+)
+_REPLY_BYTES_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +54,28 @@ def read_key_schema(body: bytes) -> KeySchema | None:
         return KeySchema(by_type["HASH"], by_type.get("RANGE"), indexes)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def key_schema_of_names(names: Collection[str]) -> KeySchema | None:
+    """Return what a primary key that DynamoDB accepted tells of its table; None for nothing.
+
+    Args:
+        names: the primary key's attribute names. Of two, nobody knows which is the partition key.
+    """
+    match sorted(names):
+        case [only]:
+            return KeySchema(only)
+        case [one, other]:
+            return KeySchema(one, other, ordered=False)
+        case _:
+            return None
+
+
+def is_mismatch(status: int, body: bytes) -> bool:
+    """Tell whether upstream refused a request because its key is not one of the table's.
+
+    Source: DynamoDB's ValidationException, "The provided key element does not match the schema"
+    and its like for items and statements.
+    """
+    head = body[:_REPLY_BYTES_MAX]
+    return status == 400 and any(words in head for words in _MISMATCHES)  # noqa: PLR2004

@@ -70,21 +70,23 @@ class GetItem:
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:
-    """A PutItem, UpdateItem or DeleteItem.
+    """A write of one item: a request's only one, or one of several.
 
     Args:
-        operation: its name.
+        operation: PutItem, UpdateItem, DeleteItem, also for those inside a batch or transaction;
+            of a PartiQL statement the request's own.
         table: plain table name.
         key: the primary key, or None when it must be taken from `item` by the key schema.
-        item: PutItem's item, else None.
+        item: PutItem's item, or attributes that a PartiQL statement names; else None. Without
+            `key` and `item` any item of the table may be meant.
         return_values: `ReturnValues` as asked, "NONE" when left out.
     """
 
     operation: str
     table: TableName
-    key: Item | None
-    item: Item | None
-    return_values: str
+    key: Item | None = None
+    item: Item | None = None
+    return_values: str = "NONE"
 
 
 def decode_get(body: bytes) -> GetItem:
@@ -117,11 +119,8 @@ def decode_get(body: bytes) -> GetItem:
     return GetItem(table, request["Key"], consistent, projection, Capacity(capacity))
 
 
-def decode_write(operation: str, body: bytes) -> ItemWrite | None:
-    """Parse a PutItem, UpdateItem or DeleteItem body.
-
-    Returns:
-        None when no table is named: DynamoDB refuses such a request, nothing can change.
+def load_write(body: bytes) -> dict[str, Any]:
+    """Parse the body of a request that may write.
 
     Raises:
         RequestRejected: the bytes are not one unambiguous JSON object. It is refused here, not
@@ -133,16 +132,25 @@ def decode_write(operation: str, body: bytes) -> ItemWrite | None:
         raise RequestRejected(SERIALIZATION_EXCEPTION) from None
     if ambiguous:
         raise RequestRejected(SERIALIZATION_EXCEPTION, "a member name occurs twice")
-    table, _ = _table_name(request.get("TableName"))
+    return request
+
+
+def item_write(operation: str, request: dict[str, Any]) -> ItemWrite | None:
+    """Read the members of a PutItem, UpdateItem or DeleteItem, alone or inside a transaction.
+
+    Returns:
+        None when no table is named: DynamoDB refuses such a request, nothing can change.
+    """
+    table = plain_table_name(request.get("TableName"))
     if table is None:
         return None
-    item = request.get("Item") if operation == "PutItem" else None
+    puts = operation == "PutItem"
     return_values = request.get("ReturnValues", "NONE")
     return ItemWrite(
         operation=operation,
         table=table,
-        key=None if operation == "PutItem" else _as_object(request.get("Key")),
-        item=_as_object(item),
+        key=None if puts else _as_object(request.get("Key")),
+        item=_as_object(request.get("Item")) if puts else None,
         return_values=return_values if isinstance(return_values, str) else "NONE",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,17 +23,19 @@ from proxy.core.operations import (
     ItemWrite,
     Undecodable,
     decode_get,
-    decode_write,
 )
 from proxy.core.policy import TablePolicy
 from proxy.core.record import Entry
 from proxy.core.request import ClientRequest
-from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
+from proxy.core.table_writes import TABLE_WRITES, written_tables
 from proxy.core.values import BypassReason, Level, TableName, Verdict, WriteMode
+from proxy.core.written_items import ITEM_WRITES, written_items
 
 READ_OPERATIONS: Final = frozenset({"GetItem"})
-FENCED: Final = WRITES | TABLE_WRITES
+FENCED: Final = ITEM_WRITES | TABLE_WRITES
 """Every operation that may change an item."""
+ITEM_FENCES_MAX: Final = 100
+"""DynamoDB's own limit for the writes of one request; one with more is fenced by whole tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,23 @@ class ReadPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class WritePlan:
-    """Forward between begin and end of one item's fence."""
+class PlannedWrite:
+    """One item's write under its table's policy."""
 
     write: ItemWrite
     policy: TablePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """Forward between begin and end of the fences of some items, at least one."""
+
+    writes: tuple[PlannedWrite, ...]
+
+    @property
+    def strict(self) -> bool:
+        """Whether any of the tables is."""
+        return any(each.policy.level is Level.STRICT for each in self.writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +119,38 @@ def make_plan(
     operation = request.operation
     if request.streams:
         return PassPlan(BypassReason.OPERATION)
-    if request.legacy and operation in FENCED:
-        return _plan_tables_write(operation, request, policy_of)
     if operation in READ_OPERATIONS:
         return _plan_read(request, keys, policy_of)
-    if operation in WRITES:
-        return _plan_write(operation, request, policy_of)
+    if operation in ITEM_WRITES:
+        return _plan_writes(request, policy_of)
     if operation in TABLE_WRITES:
-        return _plan_tables_write(operation, request, policy_of)
+        return _plan_tables_write(written_tables(operation, request.body), policy_of)
     return PassPlan(BypassReason.OPERATION)
 
 
-def _plan_write(
-    operation: str, request: ClientRequest, policy_of: Callable[[str], TablePolicy]
-) -> Plan:
-    write = decode_write(operation, request.body)
-    if write is None:
-        return PassPlan(BypassReason.UNDECODABLE)
-    policy = policy_of(write.table)
-    if policy.write_mode is WriteMode.AROUND:
-        return PassPlan(BypassReason.WRITE_AROUND, write.table)
-    return WritePlan(write, policy)
+def _plan_writes(request: ClientRequest, policy_of: Callable[[str], TablePolicy]) -> Plan:
+    written = written_items(request.operation, request.body)
+    if not written:
+        single = request.operation in WRITES
+        return PassPlan(BypassReason.UNDECODABLE if single else BypassReason.OPERATION)
+    planned = [PlannedWrite(write, policy_of(write.table)) for write in written]
+    writes = tuple(each for each in planned if each.policy.write_mode is not WriteMode.AROUND)
+    if not writes:
+        tables = {write.table for write in written}
+        return PassPlan(BypassReason.WRITE_AROUND, tables.pop() if len(tables) == 1 else None)
+    if request.legacy or len(writes) > ITEM_FENCES_MAX:
+        # The API before 2012 spells keys in a way of its own.
+        return _plan_tables_write({each.write.table for each in writes}, policy_of)
+    return WritePlan(writes)
 
 
 def _plan_tables_write(
-    operation: str, request: ClientRequest, policy_of: Callable[[str], TablePolicy]
+    tables: AbstractSet[TableName], policy_of: Callable[[str], TablePolicy]
 ) -> Plan:
-    tables = frozenset(
-        table
-        for table in written_tables(operation, request.body)
-        if operation not in ITEM_BATCHES or policy_of(table).write_mode is not WriteMode.AROUND
-    )
     if not tables:
         return PassPlan(BypassReason.OPERATION)
-    return TablesWritePlan(tables, any(policy_of(t).level is Level.STRICT for t in tables))
+    strict = any(policy_of(table).level is Level.STRICT for table in tables)
+    return TablesWritePlan(frozenset(tables), strict)
 
 
 def _plan_read(
@@ -183,7 +196,7 @@ def write_identity(
 
     Args:
         write: the decoded write.
-        schema: of its table, or None where unknown; only PutItem needs it.
+        schema: of its table, or None where unknown; only a write that carries no key needs it.
         keys: names records.
     """
     key = write.key

@@ -1,15 +1,24 @@
-"""Decides whether a write's result is known so well that it may become the entry."""
+"""Decides whether a write's result is known so well that it may become the entry.
+
+An UpdateItem tells its result only if it is asked for ALL_NEW. Where the caller asked for nothing,
+the proxy asks in his stead and takes out of the answer what he did not ask for.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Final
 
 from proxy.core.attributes import is_plain_value
-from proxy.core.json_text import compact
+from proxy.core.json_text import NotJson, compact, members
 from proxy.core.operations import ItemWrite
+from proxy.core.request import ClientRequest
 from proxy.core.responses import EMPTY_BODY, FetchedBody, item_text
 
-_ALL_NEW: Final = "ALL_NEW"
+ALL_NEW: Final = "ALL_NEW"
+_OF_THE_BODY: Final = ("content-encoding", "content-md5", "content-digest", "digest")
+_CHECKSUM_PREFIX: Final = "x-amz-checksum-"
 
 
 def item_after(write: ItemWrite, reply_body: bytes) -> FetchedBody | None:
@@ -30,7 +39,7 @@ def item_after(write: ItemWrite, reply_body: bytes) -> FetchedBody | None:
             if not is_plain_value({"M": write.item}):
                 return None
             return FetchedBody(b'{"Item":' + compact(write.item) + b"}", write.item, None)
-        case "UpdateItem" if write.return_values == _ALL_NEW:
+        case "UpdateItem" if write.return_values == ALL_NEW:
             found = item_text(reply_body, "Attributes")
             if found is None:
                 return None
@@ -38,3 +47,50 @@ def item_after(write: ItemWrite, reply_body: bytes) -> FetchedBody | None:
             return FetchedBody(b'{"Item":' + spelled + b"}", item, None)
         case _:
             return None
+
+
+def asking_for_new_item(request: ClientRequest) -> ClientRequest | None:
+    """Return an UpdateItem that asks for ALL_NEW besides, or None where that cannot be done.
+
+    Nothing else in its body is spelled anew. Its answer must not be compressed, since the item is
+    taken out of it. None if the caller asked for a part of the item himself, or if a header field
+    speaks of the body's bytes.
+    """
+    names = [name.lower() for name, _ in request.headers]
+    if any(name in _OF_THE_BODY or name.startswith(_CHECKSUM_PREFIX) for name in names):
+        return None
+    try:
+        text = request.body.decode()
+        parts = members(text)
+    except (UnicodeDecodeError, NotJson):
+        return None
+    asked = [part for part in parts if part.name == "ReturnValues"]
+    if not parts or len(asked) > 1:
+        return None
+    if not asked:
+        end = parts[-1].end
+        text = f'{text[:end]},"ReturnValues":"{ALL_NEW}"{text[end:]}'
+    elif text[asked[0].start : asked[0].end] == '"NONE"':
+        text = f'{text[: asked[0].start]}"{ALL_NEW}"{text[asked[0].end :]}'
+    else:
+        return None
+    headers = tuple(field for field in request.headers if field[0].lower() != "accept-encoding")
+    return replace(request, headers=headers, body=text.encode())
+
+
+def without_attributes(reply_body: bytes) -> bytes | None:
+    """Return an UpdateItem's answer without its `Attributes`, spelled as DynamoDB would.
+
+    Returns:
+        None when it is not an answer to an UpdateItem that was asked for ALL_NEW.
+    """
+    try:
+        text = reply_body.decode()
+        parts = members(text)
+    except (UnicodeDecodeError, NotJson):
+        return None
+    left = [part for part in parts if part.name != "Attributes"]
+    if len(left) != len(parts) - 1:
+        return None
+    spelled = (f"{json.dumps(part.name)}:{text[part.start : part.end]}" for part in left)
+    return f"{{{','.join(spelled)}}}".encode()

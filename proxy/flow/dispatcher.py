@@ -9,6 +9,7 @@ from typing import Final, assert_never
 from proxy.core.cache_key import KeySpace
 from proxy.core.content_coding import inflated
 from proxy.core.errors import ProxyError, RequestRejected
+from proxy.core.key_schema import is_mismatch
 from proxy.core.operations import SERIALIZATION_EXCEPTION
 from proxy.core.plan import (
     FENCED,
@@ -23,11 +24,12 @@ from proxy.core.plan import (
 from proxy.core.policy import TablePolicy
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
-from proxy.core.values import BypassReason, Outcome, TableName
+from proxy.core.values import BypassReason, Item, Outcome, TableName
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.ports import Clock
 from proxy.flow.read_path import ReadPath
+from proxy.flow.schemas import SchemaBook
 from proxy.flow.write_path import WritePath
 
 _OTHER: Final = "other"
@@ -41,6 +43,7 @@ class DispatcherPorts:
     reads: ReadPath
     writes: WritePath
     exchange: Exchange
+    schemas: SchemaBook
     keys: KeySpace
     clock: Clock
     emit: Emit
@@ -85,11 +88,30 @@ class Dispatcher:
             case PassPlan():
                 return await self._pass(plan, request)
             case ReadPlan():
-                return await self._ports.reads.answer(plan, request)
-            case WritePlan() | TablesWritePlan():
+                sent_s = self._ports.clock.monotonic_s()
+                answer = await self._ports.reads.answer(plan, request)
+                if answer.outcome is Outcome.MISS:
+                    self._heed(plan.get.table, plan.get.key, answer, sent_s)
+                return answer
+            case WritePlan():
+                sent_s = self._ports.clock.monotonic_s()
+                answer = await self._ports.writes.answer(plan, request)
+                for write in {each.write.table: each.write for each in plan.writes}.values():
+                    # Inside a transaction nothing may have been looked at: it may be a repetition.
+                    key = write.key if write.operation == request.operation else None
+                    self._heed(write.table, key, answer, sent_s)
+                return answer
+            case TablesWritePlan():
                 return await self._ports.writes.answer(plan, request)
             case _:
                 assert_never(plan)
+
+    def _heed(self, table: TableName, key: Item | None, answer: Answer, sent_s: float) -> None:
+        """Let the key schemas learn from upstream's judgement of a key, None where none is sure."""
+        if answer.status == 200 and key is not None:  # noqa: PLR2004
+            self._ports.schemas.learn(table, key.keys(), sent_s)
+        elif is_mismatch(answer.status, answer.body):
+            self._ports.schemas.doubt(table)
 
     def _plan(self, request: ClientRequest) -> Plan:
         coding = request.header("content-encoding")

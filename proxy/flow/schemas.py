@@ -1,17 +1,17 @@
-"""Learns each table's key schema: from settings, from DescribeTable, or not at all."""
+"""Learns each table's key schema: from settings, from DescribeTable, or from accepted requests."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreUnavailable, UpstreamFailed
 from proxy.core.fence import stamp_of
 from proxy.core.json_text import compact
-from proxy.core.key_schema import KeySchema, read_key_schema
+from proxy.core.key_schema import KeySchema, key_schema_of_names, read_key_schema
 from proxy.core.values import TableName
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock, Store
@@ -22,6 +22,7 @@ from proxy.flow.tasks import TaskOwner
 _KNOWN_FOR_S: Final = 60.0
 _UNKNOWN_FOR_S: Final = 30.0
 _TABLES_MAX: Final = 10_000
+_SURE_FOR_S: Final = 5.0  # callers that send wrong keys must not make us ask all the time
 
 _Question = tuple[TableName, bytes | None]
 """A table, and the stamp under which the answer will be good."""
@@ -29,9 +30,22 @@ _Question = tuple[TableName, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
+    """What is known of one table.
+
+    Args:
+        schema: its key schema, or None where nobody told.
+        stamp: the table's stamp before the question was asked: what is learned under it, now or
+            later, is void under another.
+        asked_s: when it was asked.
+        until_s: when it is asked again.
+        taught_s: when an accepted request told `schema` last; None where DescribeTable did.
+    """
+
     schema: KeySchema | None
     stamp: bytes | None
+    asked_s: float
     until_s: float
+    taught_s: float | None = None
 
 
 class SchemaBook:
@@ -87,6 +101,38 @@ class SchemaBook:
         for question in [each for each in self._asking if each[0] == table]:
             del self._asking[question]  # its answer may be from before
 
+    def learn(self, table: TableName, names: Collection[str], sent_s: float) -> None:
+        """Take the names of a primary key that upstream accepted, where DescribeTable told none.
+
+        Args:
+            table: the table.
+            names: of the key's attributes.
+            sent_s: monotonic time, not after the request was sent. One sent before the question
+                may have been answered by a table of before the question's stamp.
+        """
+        learned = self._learned.get(table)
+        if learned is None or sent_s <= learned.asked_s:
+            return
+        if learned.schema is not None and learned.taught_s is None:
+            return
+        if (told := key_schema_of_names(names)) is None:
+            return
+        now_s = self._clock.monotonic_s()
+        if learned.schema is None:
+            learned = replace(learned, schema=told, until_s=now_s + _KNOWN_FOR_S)
+        elif learned.schema != told:
+            # The table was made anew past every proxy, or upstream takes any key: who knows.
+            learned = replace(learned, schema=None, asked_s=now_s)
+        self._learned[table] = replace(learned, taught_s=now_s if learned.schema else None)
+
+    def doubt(self, table: TableName) -> None:
+        """Ask again next time: upstream refused a key. What was just learned stays for a while."""
+        learned = self._learned.get(table)
+        if learned is None or learned.schema is None:
+            return
+        if self._clock.monotonic_s() - learned.asked_s >= _SURE_FOR_S:
+            self.forget(table)
+
     def _is_young(self, learned: _Learned) -> bool:
         return self._clock.monotonic_s() < learned.until_s
 
@@ -98,6 +144,7 @@ class SchemaBook:
 
     async def _ask(self, question: _Question) -> KeySchema | None:
         table, stamp = question
+        asked_s = self._clock.monotonic_s()
         try:
             body = compact({"TableName": table})
             reply = await self._exchange.ask("DescribeTable", body, table)
@@ -106,12 +153,22 @@ class SchemaBook:
             schema = None
         if self._asking.get(question) is not asyncio.current_task():
             return schema  # forgotten meanwhile: good for who asked before, not to be kept
+        now_s = self._clock.monotonic_s()
+        if schema is None and (taught := self._taught(question, now_s)) is not None:
+            self._learned[table] = replace(taught, until_s=now_s + _UNKNOWN_FOR_S)
+            return taught.schema
         kept_s = _KNOWN_FOR_S if schema else _UNKNOWN_FOR_S
         if len(self._learned) >= _TABLES_MAX:
             self._learned.clear()
-        until_s = self._clock.monotonic_s() + kept_s
-        self._learned[table] = _Learned(schema, stamp, until_s)
+        self._learned[table] = _Learned(schema, stamp, asked_s, now_s + kept_s)
         return schema
+
+    def _taught(self, question: _Question, now_s: float) -> _Learned | None:
+        """Return what requests told under this stamp, if one did lately."""
+        learned = self._learned.get(question[0])
+        if learned is None or learned.taught_s is None or learned.stamp != question[1]:
+            return None
+        return learned if now_s - learned.taught_s < _KNOWN_FOR_S else None
 
     def _asked(self, question: _Question, asking: asyncio.Task[KeySchema | None]) -> None:
         if self._asking.get(question) is asking:

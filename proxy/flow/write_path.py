@@ -13,26 +13,38 @@ from typing import Final
 from proxy.core.cache_key import KeySpace
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed
-from proxy.core.fence import WriteOutcome, classify_write
-from proxy.core.key_schema import KeySchema
-from proxy.core.plan import TablesWritePlan, WritePlan, write_identity
+from proxy.core.fence import WriteOutcome
+from proxy.core.plan import PlannedWrite, TablesWritePlan, WritePlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.table_writes import REMAKES
-from proxy.core.values import FenceResult, Level, Outcome, WriteMode
-from proxy.core.write_through import item_after
+from proxy.core.table_writes import TABLE_WRITES
+from proxy.core.values import CacheKey, FenceResult, Outcome, TableName
+from proxy.core.write_outcomes import is_wholly_applied, outcome_of
+from proxy.core.write_through import ALL_NEW, item_after
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debt, Debts
 from proxy.flow.events import Emit, FenceEnded
 from proxy.flow.exchange import Exchange, pass_on
-from proxy.flow.fences import Fence, ItemFence, TableFence, end_quietly
+from proxy.flow.fences import Fence, end_quietly
 from proxy.flow.filler import Landing
-from proxy.flow.ports import Clock, Store, UpstreamReply
+from proxy.flow.ports import Clock, Store
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
+from proxy.flow.upgrades import Sent, Upgrades
+from proxy.flow.write_targets import TargetChooser, Targets
 
 _BEGIN_TRIES: Final = 3
+_GRAVEST_FIRST: Final = (
+    FenceResult.DEBT,
+    FenceResult.KEPT,
+    FenceResult.LOST,
+    FenceResult.OVERLAPPED,
+    FenceResult.INVALIDATED,
+    FenceResult.RESTORED,
+    FenceResult.STORED,
+)
+"""Of several fences' results, the caller is told the one that says most against the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,7 @@ class WritePorts:
     fence: FencePolicy
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
     """A fence of this write; `debt` when its begin did not reach the store."""
 
@@ -64,6 +76,8 @@ class WritePath:
 
     def __init__(self, ports: WritePorts) -> None:
         self._ports = ports
+        self._chooser = TargetChooser(ports.store, ports.schemas, ports.keys)
+        self._upgrades = Upgrades(ports.exchange, ports.clock)
 
     async def answer(self, plan: WritePlan | TablesWritePlan, request: ClientRequest) -> Answer:
         """Perform one write.
@@ -72,79 +86,59 @@ class WritePath:
             UpstreamFailed: no complete answer came; the write may have been applied.
             StoreUnavailable: level `strict` and no fence to be had; nothing was sent.
         """
-        if isinstance(plan, TablesWritePlan):
-            work = self._write_tables(plan, request)
-        else:
-            work = self._write_item(plan, request)
+        work = self._write(plan, request)
         return await asyncio.shield(self._ports.tasks.spawn(work, "write"))
 
-    async def _write_tables(self, plan: TablesWritePlan, request: ClientRequest) -> Answer:
+    async def _write(self, plan: WritePlan | TablesWritePlan, request: ClientRequest) -> Answer:
         token = self._ports.clock.token()
-        remakes = request.operation in REMAKES
-        fences = [
-            TableFence(
-                self._ports.store,
-                table,
-                self._ports.keys.table_key(table),
-                token,
-                remakes=remakes,
-            )
-            for table in sorted(plan.tables)
-        ]
+        targets = await self._chooser.choose(plan, request.operation, token)
         try:
-            return await self._fenced(list(fences), request, strict=plan.strict, through=None)
+            return await self._fenced(targets, request, strict=plan.strict)
         finally:
-            if remakes:
-                for table in plan.tables:
-                    self._ports.schemas.forget(table)
+            if request.operation in TABLE_WRITES:
+                for fence in targets.fences:
+                    self._ports.schemas.forget(fence.table)
 
-    async def _write_item(self, plan: WritePlan, request: ClientRequest) -> Answer:
-        write = plan.write
-        identity = write_identity(write, await self._schema(plan), self._ports.keys)
-        token = self._ports.clock.token()
-        fence: Fence
-        if identity is None:
-            table_key = self._ports.keys.table_key(write.table)
-            fence = TableFence(self._ports.store, write.table, table_key, token)
-        else:
-            fence = ItemFence(self._ports.store, identity, token)
-        through = plan if plan.policy.write_mode is WriteMode.THROUGH and identity else None
-        strict = plan.policy.level is Level.STRICT
-        return await self._fenced([fence], request, strict=strict, through=through)
-
-    async def _schema(self, plan: WritePlan) -> KeySchema | None:
-        """Return the key schema where the write needs one: PutItem carries no key."""
-        if plan.write.item is None:
-            return None
-        return await self._ports.schemas.schema_of(plan.write.table)
-
-    async def _fenced(
-        self,
-        fences: list[Fence],
-        request: ClientRequest,
-        *,
-        strict: bool,
-        through: WritePlan | None,
-    ) -> Answer:
-        held = await self._begin(fences, strict=strict)
-        table = fences[0].table if len(fences) == 1 else None
-        outcome, draft = WriteOutcome.UNKNOWN, None
+    async def _fenced(self, targets: Targets, request: ClientRequest, *, strict: bool) -> Answer:
+        started_s = self._ports.clock.monotonic_s()
+        held = await self._begin(targets.fences, strict=strict)
+        outcome = WriteOutcome.UNKNOWN
+        drafts: dict[CacheKey, EntryDraft] = {}
         results: list[FenceResult] = []
         sent_s = self._ports.clock.monotonic_s()
         try:
-            reply = await self._ports.exchange.forward(request, table)
-            outcome = classify_write(reply.status)
-            if through is not None and outcome is WriteOutcome.INVALIDATED:
-                draft = self._draft(through, reply, sent_s)
-                outcome = WriteOutcome.STORED if draft else outcome
+            only = targets.only if held[0].debt is None else None
+            sent = await self._send(request, targets.table, only, started_s + self._spare_s)
+            outcome = outcome_of(request.operation, sent.reply.status, sent.reply.body)
+            if outcome is WriteOutcome.INVALIDATED:
+                drafts = self._drafts(targets, request, sent, sent_s)
         except UpstreamFailed as failed:
             outcome = WriteOutcome.UNKNOWN if failed.maybe_applied else WriteOutcome.ABORTED
             raise
         finally:
-            results = [await self._end(each, outcome, draft) for each in held]
-        answer = pass_on(reply, Outcome.WRITE, table)
-        stored = results[0] is FenceResult.STORED
-        return replace(answer, detail=f"write-{results[0]}", stored=stored)
+            ends = (self._end(each, outcome, drafts.get(each.fence.keys[0])) for each in held)
+            results = await asyncio.gather(*ends)
+        answer = pass_on(sent.reply, Outcome.WRITE, targets.table)
+        told = min(results, key=_GRAVEST_FIRST.index)
+        return replace(answer, detail=f"write-{told}", stored=told is FenceResult.STORED)
+
+    async def _send(
+        self,
+        request: ClientRequest,
+        table: TableName | None,
+        only: PlannedWrite | None,
+        until_s: float,
+    ) -> Sent:
+        """Send the write; one of a single item may be asked for its result."""
+        if only is not None and only.write.operation == request.operation:
+            return await self._upgrades.send(request, only, resend_until_s=until_s)
+        reply = await self._ports.exchange.forward(request, table)
+        return Sent(reply, reply.body)
+
+    @property
+    def _spare_s(self) -> float:
+        """How long after its begin a write may still be sent, to end before its marker does."""
+        return self._ports.fence.marker_s - self._ports.fence.write_timeout_s
 
     async def _begin(self, fences: list[Fence], *, strict: bool) -> list[_Held]:
         """Begin every fence; at level `strict` all or none."""
@@ -165,11 +159,10 @@ class WritePath:
         A process that was stopped for a while (SIGSTOP, a frozen node) must not send a write that
         could take effect after its marker has expired: it begins anew.
         """
-        spare_s = self._ports.fence.marker_s - self._ports.fence.write_timeout_s
         for _ in range(_BEGIN_TRIES):
             started_s = self._ports.clock.monotonic_s()
             await self._begin_once(held, strict=strict)
-            if self._ports.clock.monotonic_s() - started_s < spare_s:
+            if self._ports.clock.monotonic_s() - started_s < self._spare_s:
                 return True
         return False
 
@@ -189,11 +182,21 @@ class WritePath:
 
     async def _begin_once(self, held: list[_Held], *, strict: bool) -> None:
         begun = await asyncio.gather(*(each.fence.begin() for each in held), return_exceptions=True)
+        owed: list[_Held] = []
         for each, error in zip(held, begun, strict=True):
             if error is None or each.debt is not None:
                 continue
             if strict or not isinstance(error, StoreUnavailable):
                 raise error
+            owed.append(each)
+        if len(owed) > 1:
+            # One debt per table: batches must not exhaust the bound on debts by their items.
+            held[:] = [each for each in held if each not in owed]
+            token = self._ports.clock.token()
+            tables = sorted({each.fence.table for each in owed})
+            owed = [_Held(self._chooser.table(table, token)) for table in tables]
+            held += owed
+        for each in owed:
             each.debt = self._ports.debts.open(each.fence)
 
     async def _end(
@@ -201,6 +204,8 @@ class WritePath:
     ) -> FenceResult:
         ports = self._ports
         unknown = outcome is WriteOutcome.UNKNOWN
+        if draft is not None:
+            outcome = WriteOutcome.STORED
         result: FenceResult | None = None
         if held.debt is None:
             result = await end_quietly(held.fence, outcome, draft)
@@ -223,11 +228,23 @@ class WritePath:
             # out of the cache until it dies, and a dead marker forces a consistent fill.
             return None
 
-    def _draft(self, plan: WritePlan, reply: UpstreamReply, sent_s: float) -> EntryDraft | None:
-        after = item_after(plan.write, reply.body)
-        if after is None:
-            return None
+    def _drafts(
+        self, targets: Targets, request: ClientRequest, sent: Sent, sent_s: float
+    ) -> dict[CacheKey, EntryDraft]:
+        """Return the new entries, by record, that an accepted write makes certain."""
+        if not targets.through or not is_wholly_applied(request.operation, sent.reply.body):
+            return {}
         age_s = self._ports.clock.monotonic_s() - sent_s
-        chance = self._ports.clock.uniform(0, 1)
-        draft = draft_entry(after, plan.policy, age_s=age_s, chance=chance)
-        return draft if isinstance(draft, EntryDraft) else None
+        drafts: dict[CacheKey, EntryDraft] = {}
+        for cache_key, planned in targets.through.items():
+            write = planned.write
+            if sent.upgraded:
+                write = replace(write, return_values=ALL_NEW)
+            after = item_after(write, sent.full_body)
+            if after is None:
+                continue
+            chance = self._ports.clock.uniform(0, 1)
+            draft = draft_entry(after, planned.policy, age_s=age_s, chance=chance)
+            if isinstance(draft, EntryDraft):
+                drafts[cache_key] = draft
+        return drafts

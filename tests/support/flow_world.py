@@ -182,6 +182,7 @@ class Proxy:
                 reads=self.reads,
                 writes=self.writes,
                 exchange=self.exchange,
+                schemas=self.schemas,
                 keys=world.keys,
                 clock=clock,
                 emit=emit,

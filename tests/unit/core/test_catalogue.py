@@ -8,9 +8,9 @@ import botocore.session
 import pytest
 
 from proxy.core.catalogue import OPERATIONS, Treatment, named, operations_document
-from proxy.core.operations import WRITES
 from proxy.core.plan import FENCED, READ_OPERATIONS
-from proxy.core.table_writes import ITEM_BATCHES, REMAKES
+from proxy.core.table_writes import TABLE_WRITES
+from proxy.core.written_items import ITEM_WRITES
 
 
 def test_every_operation_of_the_sdk_has_a_row() -> None:
@@ -30,8 +30,8 @@ def test_what_is_read_through_the_cache_is_listed_as_cached() -> None:
 
 def test_what_is_fenced_is_listed_as_such() -> None:
     """Writes of items and changes of tables are exactly those that plans fence."""
-    assert named(Treatment.WRITE) == WRITES | ITEM_BATCHES
-    assert named(Treatment.TABLE_CHANGE) == REMAKES
+    assert named(Treatment.WRITE) == ITEM_WRITES
+    assert named(Treatment.TABLE_CHANGE) == TABLE_WRITES
     assert named(Treatment.WRITE, Treatment.TABLE_CHANGE) == FENCED
 
 

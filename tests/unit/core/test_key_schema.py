@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from proxy.core.key_schema import KeySchema, read_key_schema
+from proxy.core.key_schema import KeySchema, is_mismatch, key_schema_of_names, read_key_schema
 
 KEYED = [{"AttributeName": "pk", "KeyType": "HASH"}]
 LOCAL = [{"IndexName": "by-time"}, {"IndexName": "by-kind"}]
@@ -56,3 +56,34 @@ def test_key_is_picked_from_an_item_that_has_all_of_it(
     """The key has the schema's attributes and no other; without one of them there is none."""
     item = {"pk": {"S": "a"}, "sk": {"N": "1"}, "v": {"S": "x"}}
     assert schema.key_of(item) == key
+
+
+@pytest.mark.parametrize(
+    ("names", "schema"),
+    [
+        (["pk"], KeySchema("pk")),
+        (["sk", "pk"], KeySchema("pk", "sk", ordered=False)),
+        (["pk", "sk"], KeySchema("pk", "sk", ordered=False)),
+        ([], None),
+        (["a", "b", "c"], None),
+    ],
+)
+def test_an_accepted_key_tells_its_names(names: list[str], schema: KeySchema | None) -> None:
+    """Of two names nobody knows which is the partition key; their order says nothing."""
+    assert key_schema_of_names(names) == schema
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "mismatch"),
+    [
+        (400, "The provided key element does not match the schema", True),
+        (400, "One or more parameter values were invalid: Missing the key sk in the item", True),
+        (400, "Where clause does not contain a mandatory equality on all key attributes", True),
+        (400, "The conditional request failed", False),
+        (200, "The provided key element does not match the schema", False),
+        (400, "x" * 1000 + "does not match the schema", False),
+    ],
+)
+def test_a_refused_key_is_recognised(status: int, message: str, *, mismatch: bool) -> None:
+    """By upstream's own words, where they stand at the beginning of a refusal."""
+    assert is_mismatch(status, json.dumps({"message": message}).encode()) == mismatch

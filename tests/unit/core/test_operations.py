@@ -18,7 +18,8 @@ from proxy.core.operations import (
     ItemWrite,
     Undecodable,
     decode_get,
-    decode_write,
+    item_write,
+    load_write,
     plain_table_name,
 )
 from proxy.core.projection import parse_attributes_to_get, parse_projection
@@ -223,13 +224,13 @@ def test_a_write_is_read_as_far_as_its_fence_needs(
     operation: str, request_: dict[str, Any], expected: ItemWrite
 ) -> None:
     """What is unclear becomes None, which widens the fence; an ARN names the same table."""
-    assert decode_write(operation, json.dumps(request_).encode()) == expected
+    assert item_write(operation, request_) == expected
 
 
 @pytest.mark.parametrize("named", [None, "", 5, "é", "a" * 256, "arn:aws:x", ARN[:-6]])
 def test_a_write_without_a_table_needs_no_fence(named: object) -> None:
     """DynamoDB refuses it, so nothing can change."""
-    assert decode_write("PutItem", json.dumps({"TableName": named}).encode()) is None
+    assert item_write("PutItem", {"TableName": named}) is None
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_write_without_a_table_needs_no_fence(named: object) -> None:
 def test_an_ambiguous_write_is_refused(body: bytes, message: str) -> None:
     """A more lenient parser upstream could apply a write that no fence covers."""
     with pytest.raises(RequestRejected) as caught:
-        decode_write("PutItem", body)
+        load_write(body)
     assert caught.value.error_type == SERIALIZATION_EXCEPTION
     assert caught.value.message == message
     assert caught.value.status == 400
@@ -256,7 +257,7 @@ def test_an_ambiguous_write_is_refused(body: bytes, message: str) -> None:
 def test_any_bytes_are_a_write_or_none_or_rejected(operation: str, body: bytes) -> None:
     """No body makes the proxy fail: nothing but RequestRejected is ever raised."""
     try:
-        write = decode_write(operation, body)
+        write = item_write(operation, load_write(body))
     except RequestRejected:
         return
     assert write is None or (write.operation == operation and write.table)

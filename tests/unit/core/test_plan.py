@@ -15,6 +15,8 @@ from proxy.core.errors import NotCached, RequestRejected
 from proxy.core.key_schema import KeySchema
 from proxy.core.operations import WRITES, ItemWrite
 from proxy.core.plan import (
+    FENCED,
+    ITEM_FENCES_MAX,
     PassPlan,
     Plan,
     ReadPlan,
@@ -26,7 +28,6 @@ from proxy.core.plan import (
 from proxy.core.policy import TablePolicy
 from proxy.core.record import Entry
 from proxy.core.request import ClientRequest, Headers
-from proxy.core.table_writes import TABLE_WRITES
 from proxy.core.values import (
     BypassReason,
     Digest,
@@ -43,6 +44,7 @@ GET: dict[str, Any] = {"TableName": "orders", "Key": KEY}
 POLICIES = {
     "off": TablePolicy(enabled=False),
     "around": TablePolicy(write_mode=WriteMode.AROUND),
+    "around-too": TablePolicy(write_mode=WriteMode.AROUND),
     "strict": TablePolicy(level=Level.STRICT),
     "consistent-passes": TablePolicy(consistent_refresh=False),
 }
@@ -150,8 +152,10 @@ def test_every_item_write_is_fenced(operation: str, table: str, shape: dict[str,
     """A table that is switched off is fenced too: another proxy may have it on."""
     planned = plan(operation, {"TableName": table, "Key": KEY, "Item": KEY}, **shape)
     assert isinstance(planned, WritePlan)
-    assert planned.write.table == table
-    assert planned.policy == policy_of(table)
+    (only,) = planned.writes
+    assert (only.write.operation, only.write.table) == (operation, table)
+    assert only.policy == policy_of(table)
+    assert planned.strict == (table == "strict")
 
 
 @pytest.mark.parametrize("operation", sorted(WRITES))
@@ -167,14 +171,18 @@ def test_a_write_without_a_table_passes(operation: str) -> None:
     assert plan(operation, {}) == PassPlan(BypassReason.UNDECODABLE)
 
 
-@pytest.mark.parametrize("operation", sorted(WRITES))
+@pytest.mark.parametrize("operation", [*sorted(WRITES), "BatchWriteItem", "DeleteTable"])
 def test_writes_of_the_api_before_2012_fence_the_table(operation: str) -> None:
     """Their keys are not understood, so the whole table is fenced."""
-    planned = plan(operation, {"TableName": "orders", "Key": {"HashKeyElement": {}}}, prefix=LEGACY)
+    key = {"HashKeyElement": {"S": "a"}}
+    body = {"TableName": "orders", "Key": key}
+    if operation == "BatchWriteItem":
+        body = {"RequestItems": {"orders": [{"DeleteRequest": {"Key": key}}]}}
+    planned = plan(operation, body, prefix=LEGACY)
     assert planned == TablesWritePlan(frozenset({TableName("orders")}), strict=False)
 
 
-@pytest.mark.parametrize("operation", sorted(WRITES | TABLE_WRITES))
+@pytest.mark.parametrize("operation", sorted(FENCED))
 @pytest.mark.parametrize("prefix", [DATA, LEGACY])
 def test_a_write_that_cannot_be_read_is_refused(operation: str, prefix: str) -> None:
     """It must not reach upstream without a fence."""
@@ -191,24 +199,45 @@ def test_a_write_that_cannot_be_read_is_refused(operation: str, prefix: str) -> 
         (["off"], {"off"}, False),
     ],
 )
-def test_a_batch_fences_its_tables(tables: list[str], fenced: set[str], *, strict: bool) -> None:
-    """All but write-around tables, and strictly if one of them is strict."""
-    planned = plan("BatchWriteItem", {"RequestItems": {table: [] for table in tables}})
-    assert planned == TablesWritePlan(frozenset(map(TableName, fenced)), strict)
+def test_a_batch_fences_its_items(tables: list[str], fenced: set[str], *, strict: bool) -> None:
+    """All but those of write-around tables, and strictly if one of the others is strict."""
+    writes = [{"PutRequest": {"Item": KEY}}, {"DeleteRequest": {"Key": KEY}}]
+    planned = plan("BatchWriteItem", {"RequestItems": dict.fromkeys(tables, writes)})
+    assert isinstance(planned, WritePlan)
+    expected = [(table, item) for table in tables if table in fenced for item in (KEY, None)]
+    assert [(each.write.table, each.write.item) for each in planned.writes] == expected
+    assert all(each.policy == policy_of(each.write.table) for each in planned.writes)
+    assert planned.strict == strict
+
+
+def test_a_request_with_more_writes_than_dynamodb_takes_is_fenced_by_tables() -> None:
+    """The number of fences is bounded; such a request will be refused."""
+    writes = [{"DeleteRequest": {"Key": {"pk": {"N": str(n)}}}} for n in range(ITEM_FENCES_MAX + 1)]
+    assert isinstance(plan("BatchWriteItem", {"RequestItems": {"orders": writes[1:]}}), WritePlan)
+    planned = plan("BatchWriteItem", {"RequestItems": {"orders": writes[1:], "strict": writes[:1]}})
+    assert planned == TablesWritePlan(frozenset(map(TableName, ["orders", "strict"])), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("tables", "table"), [(["around"], "around"), (["around", "around-too"], None)]
+)
+def test_a_batch_around_the_cache_passes(tables: list[str], table: str | None) -> None:
+    """The reason names the table, where there is only one."""
+    planned = plan("BatchWriteItem", {"RequestItems": {named: [] for named in tables}})
+    assert planned == PassPlan(BypassReason.WRITE_AROUND, TableName(table) if table else None)
 
 
 @pytest.mark.parametrize(
     ("operation", "body"),
     [
-        ("BatchWriteItem", {"RequestItems": {"around": []}}),
         ("BatchWriteItem", {}),
+        ("DeleteTable", {}),
+        ("TransactWriteItems", {"TransactItems": [{"ConditionCheck": GET}]}),
         ("ExecuteStatement", {"Statement": 'SELECT * FROM "orders"'}),
     ],
 )
-def test_a_batch_that_writes_to_no_cached_table_passes(
-    operation: str, body: dict[str, Any]
-) -> None:
-    """Nothing to fence: it only reads, names no table, or only write-around tables."""
+def test_a_request_that_writes_nothing_passes(operation: str, body: dict[str, Any]) -> None:
+    """Nothing to fence: it only reads, or names no table."""
     assert plan(operation, body) == PassPlan(BypassReason.OPERATION)
 
 
@@ -219,7 +248,7 @@ def test_dropping_a_write_around_table_is_fenced() -> None:
 
 
 @given(
-    operation=st.sampled_from(["GetItem", *sorted(WRITES | TABLE_WRITES)]),
+    operation=st.sampled_from(["GetItem", *sorted(FENCED)]),
     prefix=st.sampled_from([DATA, LEGACY]),
     body=st.binary(max_size=20) | st.just(json.dumps(GET).encode()),
 )

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.operations import ItemWrite
+from proxy.core.request import ClientRequest, Headers
 from proxy.core.responses import EMPTY_BODY, FetchedBody
 from proxy.core.values import TableName
-from proxy.core.write_through import item_after
+from proxy.core.write_through import asking_for_new_item, item_after, without_attributes
 
 KEY = {"pk": {"S": "a"}}
 
@@ -137,3 +138,90 @@ def test_the_entry_always_says_what_it_holds(
     after = item_after(write(operation, item=item, return_values="ALL_NEW"), reply)
     if after is not None:
         assert json.loads(after.body) == ({} if after.item is None else {"Item": after.item})
+
+
+UPDATE = ' { "TableName" : "t", "Key":{"pk":{"S":"\\u00e9"}} }\n'
+
+
+def asked(body: str, *headers: tuple[str, str]) -> ClientRequest | None:
+    """Upgrade an UpdateItem."""
+    return asking_for_new_item(ClientRequest("POST", "/", headers, body.encode()))
+
+
+@pytest.mark.parametrize(
+    ("body", "upgraded"),
+    [
+        (UPDATE, UPDATE.replace("}} }", '}},"ReturnValues":"ALL_NEW" }')),
+        ('{"ReturnValues": "NONE" ,"a":"b"}', '{"ReturnValues": "ALL_NEW" ,"a":"b"}'),
+        ('{"a":{"ReturnValues":"x"}}', '{"a":{"ReturnValues":"x"},"ReturnValues":"ALL_NEW"}'),
+    ],
+)
+def test_an_update_is_asked_for_its_result(body: str, upgraded: str) -> None:
+    """Nothing else of its body is spelled anew."""
+    request = asked(body)
+    assert request is not None
+    assert request.body.decode() == upgraded
+
+
+def test_the_answer_of_an_upgraded_update_is_not_compressed() -> None:
+    """Its item must be readable; all other header fields stay as they are."""
+    headers: Headers = (("X-A", "1"), ("accept-Encoding", "gzip"), ("X-B", "2"))
+    request = asked(UPDATE, *headers)
+    assert request is not None
+    assert request.headers == (("X-A", "1"), ("X-B", "2"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"ReturnValues":"ALL_NEW","TableName":"t"}',
+        '{"ReturnValues":"UPDATED_OLD"}',
+        '{"ReturnValues":null}',
+        '{"ReturnValues":"NO\\u004eE"}',
+        '{"ReturnValues":"NONE","ReturnValues":"NONE"}',
+        "{}",
+        "[]",
+        "{",
+    ],
+)
+def test_an_update_that_asks_for_something_stays_as_it_is(body: str) -> None:
+    """So does what is not understood."""
+    assert asked(body) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Encoding", "Content-MD5", "Digest", "Content-Digest", "x-amz-checksum-crc32"]
+)
+def test_an_update_whose_header_speaks_of_its_bytes_stays_as_it_is(name: str) -> None:
+    """Another body would not fit it."""
+    assert asked(UPDATE, (name, "x")) is None
+
+
+def test_a_body_that_is_no_text_stays_as_it_is() -> None:
+    """Upstream judges it."""
+    assert asking_for_new_item(ClientRequest("POST", "/", (), b"\xff")) is None
+
+
+CAPACITY = '"ConsumedCapacity":{"TableName":"t","CapacityUnits":1.0}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "bare"),
+    [
+        ('{"Attributes":{"pk":{"S":"a"}}}', "{}"),
+        (f'{{"Attributes":{{}},{CAPACITY}}}', f"{{{CAPACITY}}}"),
+        (f'{{{CAPACITY},"Attributes":{{}}}}', f"{{{CAPACITY}}}"),
+        (f'{{{CAPACITY},"Attributes":{{}},"x":1}}', f'{{{CAPACITY},"x":1}}'),
+    ],
+)
+def test_the_item_is_taken_out_of_an_answer(reply: str, bare: str) -> None:
+    """What is left is what DynamoDB would have answered."""
+    assert without_attributes(reply.encode()) == bare.encode()
+
+
+@pytest.mark.parametrize(
+    "reply", [b"{}", b"", b"\xff", b'{"Attributes":{},"Attributes":{}}', b'{"Attributes":{}']
+)
+def test_an_answer_without_one_item_is_not_taken_apart(reply: bytes) -> None:
+    """It was not what was asked for."""
+    assert without_attributes(reply) is None

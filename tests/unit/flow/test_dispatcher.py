@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from proxy.flow.events import RequestAnswered
 from tests.support.flow_world import TABLE, Proxy, World, client_request, key_of, value_of
 
 GET = {"TableName": TABLE, "Key": key_of("a")}
-PUT = {"TableName": TABLE, "Item": {**key_of("a"), "v": {"S": "2"}}}
+PUT: dict[str, Any] = {"TableName": TABLE, "Item": {**key_of("a"), "v": {"S": "2"}}}
 UNSIGNED = (("X-Amz-Target", "DynamoDB_20120810.GetItem"),)
 
 
@@ -27,12 +28,12 @@ async def proxy(world: World) -> Proxy:
 
 
 async def test_reads_and_writes_find_their_paths(proxy: Proxy) -> None:
-    """A GetItem is read through, a PutItem and a batch are fenced."""
+    """A GetItem is read through, a PutItem and a change of the table are fenced."""
     requests = [
         client_request("GetItem", GET),
         client_request("GetItem", GET),
         client_request("PutItem", PUT),
-        client_request("BatchWriteItem", {"RequestItems": {TABLE: []}}),
+        client_request("DeleteTable", {"TableName": TABLE}),
     ]
     answers = [await proxy.dispatcher.answer(request) for request in requests]
     assert [answer.outcome for answer in answers] == [
@@ -242,3 +243,63 @@ async def test_bug_is_not_dressed_up_as_an_answer(proxy: Proxy) -> None:
         await proxy.dispatcher.answer(client_request("GetItem", GET))
     proxy.store.before = None
     assert value_of(await proxy.get("a")) == "1"
+
+
+DENIED = {"__type": "AccessDeniedException"}
+MISMATCH = {"message": "The provided key element does not match the schema"}
+UPDATE = {"TableName": TABLE, "Key": key_of("a"), "UpdateExpression": ""}
+DELETE = {"TableName": TABLE, "Key": key_of("a")}
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"), [("GetItem", GET), ("UpdateItem", UPDATE), ("DeleteItem", DELETE)]
+)
+async def test_accepted_key_lets_the_next_put_fence_its_item(
+    proxy: Proxy, operation: str, body: dict[str, object]
+) -> None:
+    """Where DescribeTable is denied, other requests tell the key attributes' names."""
+    proxy.world.upstream.answer("DescribeTable", DENIED, status=400)
+    put = client_request("PutItem", PUT)
+    await proxy.dispatcher.answer(put)
+    assert proxy.store.asked("begin_table") == 1
+    await proxy.world.clock.sleep(1.0)
+    assert (await proxy.dispatcher.answer(client_request(operation, body))).status == 200
+    await proxy.dispatcher.answer(put)
+    assert proxy.store.asked("begin_table") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("GetItem", GET),
+        ("PutItem", PUT),
+        ("DeleteItem", DELETE),
+        ("TransactWriteItems", {"TransactItems": [{"Delete": DELETE}, {"Put": PUT}]}),
+    ],
+)
+async def test_refused_key_makes_the_key_schema_be_asked_for_again(
+    proxy: Proxy, operation: str, body: dict[str, object]
+) -> None:
+    """The table may have been made anew past every proxy."""
+    put = client_request("PutItem", PUT)
+    await proxy.dispatcher.answer(put)
+    await proxy.world.clock.sleep(40.0)
+    proxy.world.upstream.answer(operation, MISMATCH, status=400)
+    assert (await proxy.dispatcher.answer(client_request(operation, body))).status == 400
+    await proxy.dispatcher.answer(put)
+    assert proxy.world.upstream.count("DescribeTable") == 2
+
+
+async def test_hits_and_transactions_teach_no_key(proxy: Proxy) -> None:
+    """A hit is no judgement of upstream's, and a transaction may be a mere repetition."""
+    await proxy.dispatcher.answer(client_request("GetItem", GET))
+    proxy.world.upstream.answer("DescribeTable", DENIED, status=400)
+    put = client_request("PutItem", PUT)
+    other = {**PUT["Item"], **key_of("b")}
+    await proxy.dispatcher.answer(client_request("PutItem", {"TableName": TABLE, "Item": other}))
+    await proxy.world.clock.sleep(1.0)
+    proxy.world.upstream.answer("TransactWriteItems", {})
+    one = {"TransactItems": [{"Delete": DELETE}]}
+    await proxy.dispatcher.answer(client_request("TransactWriteItems", one))
+    await proxy.dispatcher.answer(put)
+    assert proxy.store.asked("begin_table") == 2

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.core.errors import UpstreamFailure
+from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.key_schema import KeySchema
 from proxy.core.values import TableName
 from proxy.flow import schemas
@@ -162,3 +162,143 @@ async def test_memory_is_bounded(
     assert world.upstream.count("DescribeTable") == 3
     await book.schema_of(TableName("one"))
     assert world.upstream.count("DescribeTable") == 4
+
+
+async def test_schema_is_known_on_without_the_store(world: World, proxy: Proxy) -> None:
+    """Without its stamp, what was learned is the best there is."""
+    assert await proxy.schemas.schema_of(TABLE) == SCHEMA
+    proxy.store.down = StoreFailure.CONNECT
+    assert await proxy.schemas.schema_of(TABLE) == SCHEMA
+    assert world.upstream.count("DescribeTable") == 1
+
+
+# Learned from requests
+
+
+async def denied(world: World, book: SchemaBook) -> None:
+    """Let DescribeTable be denied once and time go on."""
+    world.upstream.answer("DescribeTable", {"__type": "AccessDeniedException"}, status=400)
+    assert await book.schema_of(TABLE) is None
+    await world.clock.sleep(1.0)
+
+
+async def test_accepted_key_tells_what_describe_table_did_not(
+    world: World, book: SchemaBook
+) -> None:
+    """Its names are the table's key attributes; with two of them their order is not known."""
+    await denied(world, book)
+    book.learn(TABLE, {"sk": 1, "pk": 2}.keys(), world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) == KeySchema("pk", "sk", ordered=False)
+    assert world.upstream.count("DescribeTable") == 1
+
+
+async def test_nothing_is_learned_of_a_table_that_nobody_asked_about(
+    world: World, book: SchemaBook
+) -> None:
+    """Without a question there is no stamp to hold an answer to."""
+    book.learn(TABLE, ["id"], world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) == SCHEMA
+
+
+async def test_described_schema_is_not_learned_anew(world: World, book: SchemaBook) -> None:
+    """DescribeTable knows better than one request."""
+    await book.schema_of(TABLE)
+    await world.clock.sleep(1.0)
+    book.learn(TABLE, ["id"], world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) == SCHEMA
+
+
+async def test_request_from_before_the_question_tells_nothing(
+    world: World, book: SchemaBook
+) -> None:
+    """It may have been answered by a table of before the question's stamp."""
+    sent_s = world.clock.monotonic_s()
+    await denied(world, book)
+    book.learn(TABLE, ["pk"], sent_s)
+    assert await book.schema_of(TABLE) is None
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b", "c"]])
+async def test_key_of_no_schema_tells_nothing(
+    world: World, book: SchemaBook, names: list[str]
+) -> None:
+    """Only one or two names can be a primary key."""
+    await denied(world, book)
+    book.learn(TABLE, names, world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) is None
+
+
+async def test_two_accepted_keys_that_differ_tell_nothing(world: World, book: SchemaBook) -> None:
+    """The table was made anew in between, or upstream takes any key; a third one may tell."""
+    await denied(world, book)
+    for names, known in ((["pk"], SCHEMA), (["pk"], SCHEMA), (["id"], None)):
+        book.learn(TABLE, names, world.clock.monotonic_s())
+        assert await book.schema_of(TABLE) == known
+    book.learn(TABLE, ["pk"], world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) is None
+    await world.clock.sleep(1.0)
+    book.learn(TABLE, ["id"], world.clock.monotonic_s())
+    assert await book.schema_of(TABLE) == KeySchema("id")
+
+
+async def test_learned_schema_is_void_under_another_stamp(world: World, proxy: Proxy) -> None:
+    """A table made anew through any proxy is asked about again."""
+    book = proxy.schemas
+    await denied(world, book)
+    book.learn(TABLE, ["pk"], world.clock.monotonic_s())
+    await world.proxy().call("DeleteTable", {"TableName": TABLE})
+    world.upstream.tables.add(TABLE, id="S")
+    assert await book.schema_of(TABLE) == KeySchema("id")
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_learned_schema_stays_while_requests_confirm_it(
+    world: World, book: SchemaBook, *, confirmed: bool
+) -> None:
+    """After a minute DescribeTable is asked again; denied again, what requests say stays."""
+    await denied(world, book)
+    book.learn(TABLE, ["pk"], world.clock.monotonic_s())
+    await world.clock.sleep(50.0)
+    if confirmed:
+        book.learn(TABLE, ["pk"], world.clock.monotonic_s())
+    await world.clock.sleep(11.0)
+    world.upstream.answer("DescribeTable", {"__type": "AccessDeniedException"}, status=400)
+    for _ in range(2):
+        assert await book.schema_of(TABLE) == (SCHEMA if confirmed else None)
+    assert world.upstream.count("DescribeTable") == 2
+
+
+async def test_what_was_learned_under_another_stamp_does_not_stay(
+    world: World, proxy: Proxy
+) -> None:
+    """Denied again, a table made anew is unknown."""
+    book = proxy.schemas
+    await denied(world, book)
+    book.learn(TABLE, ["pk"], world.clock.monotonic_s())
+    await world.proxy().call("DeleteTable", {"TableName": TABLE})
+    await denied(world, book)
+
+
+async def test_doubted_schema_is_asked_for_again(world: World, book: SchemaBook) -> None:
+    """Upstream refused a key: the table may have been made anew past every proxy."""
+    await book.schema_of(TABLE)
+    world.upstream.tables.add(TABLE, id="S")
+    await world.clock.sleep(5.0)
+    book.doubt(TABLE)
+    assert await book.schema_of(TABLE) == KeySchema("id")
+
+
+async def test_doubts_make_few_questions(world: World, book: SchemaBook) -> None:
+    """A caller with wrong keys costs one DescribeTable per five seconds, or none if denied."""
+    book.doubt(TABLE)
+    await book.schema_of(TABLE)
+    await world.clock.sleep(4.9)
+    book.doubt(TABLE)
+    await book.schema_of(TABLE)
+    assert world.upstream.count("DescribeTable") == 1
+    book.forget(TABLE)
+    await denied(world, book)
+    await world.clock.sleep(10.0)
+    book.doubt(TABLE)
+    assert await book.schema_of(TABLE) is None
+    assert world.upstream.count("DescribeTable") == 2

@@ -27,6 +27,7 @@ from tests.support.virtual_time import quiesce
 
 NEVER = {"ConditionExpression": "attribute_not_exists(pk)"}
 OTHER = "customers"
+DENIED = {"__type": "com.amazon.coral.service#AccessDeniedException"}
 
 
 @pytest.fixture
@@ -246,16 +247,16 @@ async def test_strict_write_whose_begin_was_lost_leaves_no_marker(proxy: Proxy) 
 async def test_strict_write_of_several_tables_is_all_or_nothing(world: World, proxy: Proxy) -> None:
     """One fence that is not to be had refuses the whole write and gives the others back."""
     strict(world)
+    await proxy.get("a")
+    entry = record(proxy)
     world.upstream.tables.add(OTHER, pk="S")
-    generation = (await proxy.store.lookup(world.identity("a"))).generation
-    proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin_table")
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin")
     puts = [{"PutRequest": {"Item": key_of("a")}}]
     with pytest.raises(StoreUnavailable):
-        await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
-    assert world.upstream.sent == []
-    sighting = await proxy.store.lookup(world.identity("a"))
-    assert (sighting.table_pending, sighting.generation) == (False, generation)
-    assert ends(proxy) == [FenceResult.RESTORED] * 2
+        await proxy.call("BatchWriteItem", {"RequestItems": {OTHER: puts, TABLE: puts}})
+    assert world.upstream.count("BatchWriteItem") == 0
+    assert record(proxy) == entry
+    assert ends(proxy) == [FenceResult.LOST, FenceResult.RESTORED]
 
 
 @pytest.mark.parametrize("failure", list(StoreFailure))
@@ -305,7 +306,7 @@ async def test_accepted_write_is_never_reported_as_failed(
 ) -> None:
     """When the end does not reach the store it is owed, at every level."""
     strict(proxy.world)
-    proxy.store.fail_next(failure, step="end_table" if write == "batch" else "end")
+    proxy.store.fail_next(failure, step="end")
     answer = await WRITES[write](proxy)
     assert (answer.status, answer.detail) == (200, "write-debt")
     assert (await proxy.get("a")).reason is BypassReason.DEBT
@@ -332,7 +333,7 @@ async def test_refused_write_of_several_tables_leaves_no_debt_for_ever(world: Wo
     puts = [{"PutRequest": {"Item": key_of("a")}}]
     with pytest.raises(StoreUnavailable):
         await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
-    assert world.upstream.sent == []
+    assert world.upstream.count("BatchWriteItem") == 0
     proxy.store.down = None
     await proxy.debts.pay_ripe()
     assert len(proxy.debts) == 0
@@ -465,14 +466,46 @@ async def test_delete_through_becomes_an_absence(proxy: Proxy) -> None:
     assert (hit.outcome, hit.body) == (Outcome.NEGATIVE_HIT, b"{}")
 
 
-async def test_update_through_needs_the_whole_new_item(proxy: Proxy) -> None:
-    """With ALL_NEW the answer's item becomes the entry; without it the entry is dropped."""
+async def test_update_through_becomes_the_entry(proxy: Proxy) -> None:
+    """Whatever the caller asked for: with a part only, the entry is dropped."""
     await through(proxy.world)
-    assert not (await proxy.update("a", "2")).stored
+    assert not (await proxy.update("a", "2", ReturnValues="UPDATED_NEW")).stored
     assert isinstance(record(proxy), Tombstone)
-    assert (await proxy.update("a", "3", ReturnValues="ALL_NEW")).stored
-    hit = await proxy.get("a")
-    assert (hit.outcome, value_of(hit)) == (Outcome.HIT, "3")
+    for v, wish in (("3", {"ReturnValues": "ALL_NEW"}), ("4", {})):
+        assert (await proxy.update("a", v, **wish)).stored
+        hit = await proxy.get("a")
+        assert (hit.outcome, value_of(hit)) == (Outcome.HIT, v)
+
+
+async def test_update_is_not_asked_for_its_result_while_the_store_is_out(proxy: Proxy) -> None:
+    """It could not be stored: the caller's own bytes are sent."""
+    await through(proxy.world)
+    proxy.store.down = StoreFailure.CONNECT
+    await proxy.update("a", "2")
+    assert b"ReturnValues" not in proxy.world.upstream.sent[-1].body
+
+
+async def test_denied_upgrade_is_sent_as_asked_under_the_same_fence(proxy: Proxy) -> None:
+    """Where the credentials may not ask for the item, the write goes on without."""
+    await through(proxy.world)
+    proxy.world.upstream.answer("UpdateItem", DENIED, status=400)
+    answer = await proxy.update("a", "2")
+    assert (answer.status, answer.detail) == (200, "write-invalidated")
+    assert write_steps(proxy) == ["begin", "end"]
+    assert value_of(await proxy.get("a")) == "2"
+
+
+async def test_denial_that_came_too_late_for_the_marker_is_not_followed(proxy: Proxy) -> None:
+    """A second request could take effect after the marker: the caller is asked to try again."""
+    await proxy.get("a")
+    await through(proxy.world)
+    proxy.world.upstream.answer(
+        "UpdateItem", DENIED, status=400, effect=lambda: proxy.world.clock.pause(20.0)
+    )
+    with pytest.raises(UpstreamFailed):
+        await proxy.update("a", "2")
+    assert proxy.world.upstream.count("UpdateItem") == 1
+    assert ends(proxy) == [FenceResult.RESTORED]
 
 
 @pytest.mark.parametrize("why", ["too large", "no time", "no time for absence", "refused"])
@@ -618,15 +651,9 @@ async def test_malformed_item_fences_the_whole_table(proxy: Proxy) -> None:
 @pytest.mark.parametrize(
     ("operation", "body"),
     [
-        (
-            "BatchWriteItem",
-            {"RequestItems": {TABLE: [{"DeleteRequest": {"Key": key_of("a")}}]}},
-        ),
-        (
-            "TransactWriteItems",
-            {"TransactItems": [{"Delete": {"TableName": TABLE, "Key": key_of("a")}}]},
-        ),
-        ("ExecuteStatement", {"Statement": "DELETE FROM \"orders\" WHERE pk='a'"}),
+        ("BatchWriteItem", {"RequestItems": {TABLE: [{"DeleteRequest": {}}]}}),
+        ("TransactWriteItems", {"TransactItems": [{"Delete": {"TableName": TABLE}}]}),
+        ("ExecuteStatement", {"Statement": "DELETE FROM orders WHERE pk='a' OR pk='b'"}),
         ("BatchExecuteStatement", {"Statements": [{"Statement": 'UPDATE "orders" SET v=1'}]}),
         ("ExecuteTransaction", {"TransactStatements": [{"Statement": "DELETE FROM orders"}]}),
         ("DeleteTable", {"TableName": TABLE}),
@@ -657,7 +684,7 @@ async def test_write_of_several_tables_fences_each(world: World, proxy: Proxy) -
     puts = [{"PutRequest": {"Item": key_of("a")}}]
     answer = await proxy.call("BatchWriteItem", {"RequestItems": {TABLE: puts, OTHER: puts}})
     assert (answer.table, answer.status) == (None, 200)
-    assert [told.table for told in proxy.told(FenceEnded)] == [OTHER, TABLE]
+    assert [told.table for told in proxy.told(FenceEnded)] == [TABLE, OTHER]
 
 
 async def test_refused_batch_leaves_the_entries(proxy: Proxy) -> None:
@@ -668,11 +695,14 @@ async def test_refused_batch_leaves_the_entries(proxy: Proxy) -> None:
     assert (await proxy.get("a")).outcome is Outcome.HIT
 
 
-async def test_batch_of_unknown_outcome_keeps_the_table_unserved(proxy: Proxy) -> None:
-    """A batch that may still land keeps the table uncached for the marker's time, then raises."""
+UNNAMED: dict[str, Any] = {"RequestItems": {TABLE: [{"DeleteRequest": {}}]}}
+
+
+async def test_unnamed_items_of_unknown_outcome_keep_the_table_unserved(proxy: Proxy) -> None:
+    """A write that may still land keeps the table uncached for the marker's time, then raises."""
     await proxy.get("a")
     proxy.world.upstream.fail("BatchWriteItem", FAILED)
-    assert (await proxy.batch_put("a", "2")).detail == "write-kept"
+    assert (await proxy.call("BatchWriteItem", UNNAMED)).detail == "write-kept"
     assert (await proxy.get("a")).reason is BypassReason.TABLE_PENDING
     await proxy.world.clock.sleep(proxy.world.fence.marker_s)
     assert (await proxy.get("a")).outcome is Outcome.MISS
@@ -730,3 +760,144 @@ async def test_readers_after_a_write_do_not_wait_for_a_fetch_from_before_it(prox
     assert value_of(await proxy.get("a")) == "2"
     gate.release()
     assert value_of(await first) == "1"
+
+
+# Several items
+
+
+def batch_of(*pks: str, v: str = "2", table: str = TABLE) -> dict[str, Any]:
+    """Return a BatchWriteItem that puts items."""
+    items = [{**key_of(pk), "v": {"S": v}} for pk in pks]
+    return {"RequestItems": {table: [{"PutRequest": {"Item": item}} for item in items]}}
+
+
+def transaction_of(*pks: str) -> dict[str, Any]:
+    """Return a TransactWriteItems that deletes items."""
+    delete = [{"Delete": {"TableName": TABLE, "Key": key_of(pk)}} for pk in pks]
+    return {"TransactItems": delete}
+
+
+async def cached(proxy: Proxy, *pks: str) -> None:
+    """Bring items into the store."""
+    for pk in pks:
+        proxy.world.put_elsewhere(pk, "1")
+        await proxy.get(pk)
+        assert isinstance(record(proxy, pk), Entry)
+
+
+async def test_batch_fences_its_items_only(proxy: Proxy) -> None:
+    """All fences are begun before anything is sent and ended before the caller is answered."""
+    await cached(proxy, "a", "b", "c")
+    gate = proxy.world.upstream.hold("BatchWriteItem")
+    writing = asyncio.ensure_future(proxy.call("BatchWriteItem", batch_of("a", "b")))
+    await gate.reached()
+    assert [type(record(proxy, pk)) for pk in "abc"] == [Pending, Pending, Entry]
+    gate.release()
+    assert (await writing).detail == "write-invalidated"
+    assert [type(record(proxy, pk)) for pk in "abc"] == [Tombstone, Tombstone, Entry]
+    assert [value_of(await proxy.get(pk)) for pk in "abc"] == ["2", "2", "1"]
+
+
+async def test_begins_and_ends_of_a_batch_run_together(proxy: Proxy) -> None:
+    """Fences of many items wait for the store once, not once each."""
+    waiting: list[str] = []
+    opened = asyncio.Event()
+
+    async def hold(step: Step) -> None:
+        waiting.append(step.name)
+        await opened.wait()
+
+    proxy.world.upstream.answer("TransactWriteItems", {})
+    proxy.store.before = hold
+    writing = asyncio.ensure_future(proxy.call("TransactWriteItems", transaction_of("a", "b")))
+    await quiesce()
+    assert waiting == ["begin", "begin"]
+    opened.set()
+    await quiesce()
+    opened.clear()
+    assert waiting == ["begin", "begin", "end", "end"]
+    assert (await writing).status == 200
+
+
+async def test_cancelled_transaction_restores_every_entry(proxy: Proxy) -> None:
+    """A transaction that was refused changed nothing."""
+    await cached(proxy, "a", "b")
+    body = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"}
+    proxy.world.upstream.answer("TransactWriteItems", body, status=400)
+    answer = await proxy.call("TransactWriteItems", transaction_of("a", "b"))
+    assert (answer.status, answer.detail) == (400, "write-restored")
+    assert [(await proxy.get(pk)).outcome for pk in "ab"] == [Outcome.HIT] * 2
+
+
+async def test_refused_batch_may_have_been_applied_in_part(proxy: Proxy) -> None:
+    """A batch is not atomic: only a throttle proves that nothing changed."""
+    await cached(proxy, "a", "b")
+    proxy.world.upstream.answer("BatchWriteItem", {"__type": "ValidationException"}, status=400)
+    answer = await proxy.call("BatchWriteItem", batch_of("a", "b"))
+    assert (answer.status, ends(proxy)) == (400, [FenceResult.INVALIDATED] * 2)
+
+
+@pytest.mark.parametrize("operation", ["BatchWriteItem", "TransactWriteItems"])
+async def test_unknown_outcome_keeps_the_marker_of_every_item(
+    world: World, proxy: Proxy, operation: str
+) -> None:
+    """None of them is served or filled until the write cannot land any more."""
+    await cached(proxy, "a", "b", "c")
+    world.upstream.fail(operation, FAILED_YET_APPLIED)
+    body = batch_of("a", "b") if operation == "BatchWriteItem" else transaction_of("a", "b")
+    assert (await proxy.call(operation, body)).detail == "write-kept"
+    assert [type(record(proxy, pk)) for pk in "abc"] == [Pending, Pending, Entry]
+
+
+async def test_transaction_is_never_written_through(proxy: Proxy) -> None:
+    """One that repeats a ClientRequestToken is answered with 200 and writes nothing."""
+    await through(proxy.world)
+    proxy.world.upstream.answer("TransactWriteItems", {})
+    put = {"TableName": TABLE, "Item": {**key_of("a"), "v": {"S": "0"}}}
+    body = {"TransactItems": [{"Put": put}], "ClientRequestToken": "again"}
+    answer = await proxy.call("TransactWriteItems", body)
+    assert (answer.stored, answer.detail) == (False, "write-invalidated")
+    assert value_of(await proxy.get("a")) == "1"
+
+
+async def test_whole_batch_is_written_through(proxy: Proxy) -> None:
+    """Puts become entries, deletes absences, once upstream left nothing unprocessed."""
+    await through(proxy.world)
+    body = batch_of("a", "b")
+    body["RequestItems"][TABLE].append({"DeleteRequest": {"Key": key_of("c")}})
+    answer = await proxy.call("BatchWriteItem", body)
+    assert (answer.stored, answer.detail) == (True, "write-stored")
+    hits = [await proxy.get(pk) for pk in "abc"]
+    assert [value_of(hit) for hit in hits] == ["2", "2", None]
+    assert [hit.outcome for hit in hits] == [Outcome.HIT, Outcome.HIT, Outcome.NEGATIVE_HIT]
+
+
+async def test_batch_with_unprocessed_items_is_not_written_through(proxy: Proxy) -> None:
+    """What was left out is not what the store would say."""
+    await through(proxy.world)
+    left = {"UnprocessedItems": batch_of("a")["RequestItems"]}
+    proxy.world.upstream.answer("BatchWriteItem", left)
+    answer = await proxy.call("BatchWriteItem", batch_of("a", "b"))
+    assert (answer.stored, ends(proxy)) == (False, [FenceResult.INVALIDATED] * 2)
+
+
+async def test_answer_tells_the_gravest_of_several_results(proxy: Proxy) -> None:
+    """A batch of which one item's end is owed is told as a debt, and not as stored."""
+    await through(proxy.world)
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="end")
+    answer = await proxy.call("BatchWriteItem", batch_of("a", "b"))
+    assert (answer.stored, answer.detail) == (False, "write-debt")
+    assert sorted(ends(proxy)) == [FenceResult.DEBT, FenceResult.STORED]
+
+
+async def test_batch_without_the_store_owes_one_debt_per_table(proxy: Proxy) -> None:
+    """The bound on debts counts requests; paid, the table's older entries count no more."""
+    await cached(proxy, "a", "b", "c")
+    proxy.store.down = StoreFailure.CONNECT
+    answer = await proxy.call("BatchWriteItem", batch_of("a", "b"))
+    assert (answer.detail, len(proxy.debts)) == ("write-debt", 1)
+    proxy.store.down = None
+    assert [(await proxy.get(pk)).reason for pk in "abc"] == [BypassReason.DEBT] * 3
+    await proxy.debts.pay_ripe()
+    other = proxy.world.proxy()
+    assert [value_of(await other.get(pk)) for pk in "abc"] == ["2", "2", "1"]

@@ -1,0 +1,125 @@
+"""Claims about `proxy.flow.write_targets`: which records a write fences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from proxy.core.key_schema import KeySchema
+from proxy.core.plan import TablesWritePlan, WritePlan
+from proxy.core.values import TableName, Token, WriteMode
+from proxy.flow.write_targets import TargetChooser, Targets
+from tests.fakes.memory_store import MemoryStore
+from tests.support.flow_world import TABLE, World, client_request, key_of
+
+OTHER = TableName("customers")
+TOKEN = Token(b"t" * 16)
+
+
+def put(pk: str) -> dict[str, Any]:
+    """Return one write of a batch."""
+    return {"PutRequest": {"Item": {**key_of(pk), "v": {"S": "1"}}}}
+
+
+def delete(pk: str) -> dict[str, Any]:
+    """Return one write of a batch."""
+    return {"DeleteRequest": {"Key": key_of(pk)}}
+
+
+async def choose(
+    world: World, body: dict[str, Any], operation: str = "BatchWriteItem", *, known: bool = True
+) -> Targets:
+    """Return the targets of a request of a proxy that knows the key schema of TABLE, or none."""
+    plan = world.plan(client_request(operation, body))
+    assert isinstance(plan, WritePlan | TablesWritePlan)
+    proxy = world.proxy(configured={TABLE: KeySchema("pk")} if known else {})
+    chooser = TargetChooser(proxy.store, proxy.schemas, world.keys)
+    return await chooser.choose(plan, operation, TOKEN)
+
+
+def items(world: World, *pks: str, table: TableName = TABLE) -> list[bytes]:
+    """Return the names of items' records."""
+    return [world.identity(pk, table).cache_key for pk in pks]
+
+
+def fenced(targets: Targets) -> list[bytes]:
+    """Return the names of the records that are fenced."""
+    return [cache_key for fence in targets.fences for cache_key in fence.keys]
+
+
+async def test_every_item_of_a_request_is_fenced(world: World) -> None:
+    """By its own record, in the order of the request; nothing is begun yet."""
+    targets = await choose(world, {"RequestItems": {TABLE: [put("a"), delete("b"), put("c")]}})
+    assert fenced(targets) == items(world, "a", "b", "c")
+    assert (targets.table, targets.only, targets.through) == (TABLE, None, {})
+    assert world.store.steps == []
+
+
+async def test_one_item_is_fenced_once(world: World) -> None:
+    """Whatever the spelling of its key; two writes of it leave no known result."""
+    world.policy = replace(world.policy, write_mode=WriteMode.THROUGH)
+    writes = [put("a"), put("b"), delete("a"), put("a")]
+    targets = await choose(world, {"RequestItems": {TABLE: writes}})
+    assert fenced(targets) == items(world, "a", "b")
+    assert list(targets.through) == items(world, "b")
+
+
+async def test_items_of_several_tables_belong_to_none(world: World) -> None:
+    """Each table's key schema is asked for, all at once, and only where a key is missing."""
+    world.upstream.tables.add(OTHER, pk="S")
+    body = {"RequestItems": {TABLE: [delete("a")], OTHER: [put("a")]}}
+    targets = await choose(world, body, known=False)
+    assert fenced(targets) == [*items(world, "a"), *items(world, "a", table=OTHER)]
+    assert targets.table is None
+    assert world.upstream.count("DescribeTable") == 1
+
+
+async def test_an_item_that_cannot_be_named_stands_for_its_table(world: World) -> None:
+    """Then the table's fence covers its other items too; those of other tables stay apart."""
+    world.policy = replace(world.policy, write_mode=WriteMode.THROUGH)
+    body = {"RequestItems": {TABLE: [put("a"), {}], OTHER: [delete("a")]}}
+    targets = await choose(world, body)
+    assert fenced(targets) == [world.keys.table_key(TABLE), *items(world, "a", table=OTHER)]
+    assert list(targets.through) == items(world, "a", table=OTHER)
+
+
+async def test_unknown_key_schema_fences_the_table(world: World) -> None:
+    """A put's key cannot be picked from its item."""
+    world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+    targets = await choose(world, {"RequestItems": {TABLE: [put("a")]}}, known=False)
+    assert fenced(targets) == [world.keys.table_key(TABLE)]
+
+
+@pytest.mark.parametrize("mode", list(WriteMode)[:2])
+async def test_a_single_write_may_be_stored_when_written_through(
+    world: World, mode: WriteMode
+) -> None:
+    """Only then is its result worth asking for."""
+    world.policy = replace(world.policy, write_mode=mode)
+    body = {"TableName": TABLE, "Key": key_of("a")}
+    targets = await choose(world, body, "UpdateItem")
+    only = targets.only
+    assert (only is not None) == (mode is WriteMode.THROUGH)
+    assert fenced(targets) == items(world, "a")
+
+
+async def test_a_statement_is_fenced_by_the_schema(world: World) -> None:
+    """The key is picked from its equalities."""
+    body = {"Statement": "UPDATE orders SET v=? WHERE pk=?", "Parameters": [{"S": "1"}, {"S": "a"}]}
+    assert fenced(await choose(world, body, "ExecuteStatement")) == items(world, "a")
+    partly = {"Statement": "UPDATE orders SET v='1' WHERE sk='a'"}
+    targets = await choose(world, partly, "ExecuteStatement")
+    assert fenced(targets) == [world.keys.table_key(TABLE)]
+
+
+@pytest.mark.parametrize("operation", ["DeleteTable", "BatchWriteItem"])
+async def test_whole_tables_are_fenced_in_one_order(world: World, operation: str) -> None:
+    """Only an operation on the table itself may make it anew: then the stamp must change."""
+    plan = TablesWritePlan(frozenset({TABLE, OTHER}), strict=False)
+    store: MemoryStore = world.link()
+    chooser = TargetChooser(store, world.proxy().schemas, world.keys)
+    targets = await chooser.choose(plan, operation, TOKEN)
+    assert [fence.table for fence in targets.fences] == [OTHER, TABLE]
+    assert [fence._remakes for fence in targets.fences] == [operation == "DeleteTable"] * 2  # type: ignore[attr-defined]
