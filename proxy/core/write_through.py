@@ -6,7 +6,6 @@ the proxy asks in his stead and takes out of the answer what he did not ask for.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
@@ -79,7 +78,7 @@ def asking_for_new_item(request: ClientRequest) -> ClientRequest | None:
 
 
 def without_attributes(reply_body: bytes) -> bytes | None:
-    """Return an UpdateItem's answer without its `Attributes`, spelled as DynamoDB would.
+    """Return an UpdateItem's answer without its `Attributes`, all else as upstream spelled it.
 
     Returns:
         None when it is not an answer to an UpdateItem that was asked for ALL_NEW.
@@ -89,8 +88,15 @@ def without_attributes(reply_body: bytes) -> bytes | None:
         parts = members(text)
     except (UnicodeDecodeError, NotJson):
         return None
-    left = [part for part in parts if part.name != "Attributes"]
-    if len(left) != len(parts) - 1:
+    places = [place for place, part in enumerate(parts) if part.name == "Attributes"]
+    if len(places) != 1:
         return None
-    spelled = (f"{json.dumps(part.name)}:{text[part.start : part.end]}" for part in left)
-    return f"{{{','.join(spelled)}}}".encode()
+    (place,) = places
+    start, end = text.index('"'), parts[place].end
+    if place > 0:
+        start = parts[place - 1].end  # the comma goes too
+    elif len(parts) > 1:
+        end = text.index('"', end)  # only blanks and a comma are before the next name
+    else:
+        return EMPTY_BODY
+    return (text[:start] + text[end:]).encode()

@@ -15,11 +15,12 @@ import pytest
 from proxy.core.catalogue import Treatment, named
 from proxy.core.plan import FENCED
 from tests.conformance.pair import THROUGH, Pair, create_table, table_definition
-from tests.support.dynamo_wire import Call, Json
+from tests.support.dynamo_wire import Call, Json, Reply
 
 KEY: Json = {"pk": {"S": "$id"}}
 OLD: Json = {**KEY, "v": {"S": "old"}}
 NEW: Json = {**KEY, "v": {"S": "new"}}
+EXISTS = {"ConditionExpression": "attribute_exists(v)"}
 SET = {"UpdateExpression": "SET v = :v", "ExpressionAttributeValues": {":v": {"S": "new"}}}
 
 NOT_EMULATED = {
@@ -145,13 +146,17 @@ class Bench:
         self.table = table
         self._names = {"table": table, "id": "item-1"}
 
+    def send(self, call: Call) -> Reply:
+        """Send a call through the proxy."""
+        return self.pair.ask_proxy(call.naming(self._names))
+
     def call(self, call: Call) -> Json:
         """Send a call through the proxy, which must succeed; a table is active afterwards."""
-        named = call.naming(self._names)
         if call.operation == "CreateTable":
+            named = call.naming(self._names)
             create_table(self.pair.proxy.endpoint, json.loads(named.raw_body))
             return {}
-        reply = self.pair.ask_proxy(named)
+        reply = self.send(call)
         assert reply.status == 200, reply.content
         content: Json = reply.content
         return content
@@ -226,10 +231,114 @@ def test_recreated_table_with_another_key_is_not_answered_from_the_cache(
         assert found["Item"]["v"] == {"S": "new"}
 
 
-def test_write_of_one_item_leaves_others_cached(new_bench: Callable[[str], Bench]) -> None:
-    """A plain write's fence is around one item only: its neighbour still hits."""
+OTHER: Json = {"pk": {"S": "other"}}
+OTHER_NEW: Json = {**OTHER, "v": {"S": "new"}}
+PUT_OTHER = {"Put": {"TableName": "$table", "Item": OTHER_NEW}}
+UPDATE_OTHER = {"Statement": 'UPDATE "$table" SET v=? WHERE pk=?'}
+UPDATE_OTHER_PARAMETERS: Json = {**UPDATE_OTHER, "Parameters": [{"S": "new"}, {"S": "other"}]}
+INSERT_OTHER = {"Statement": "INSERT INTO \"$table\" VALUE {'pk': 'other', 'v': 'new'}"}
+DELETE_OTHER = {"Statement": "DELETE FROM \"$table\" WHERE pk='other' RETURNING ALL OLD *"}
+NEIGHBOURS = [
+    Call("PutItem", {"TableName": "$table", "Item": OTHER_NEW}),
+    Call("UpdateItem", {"TableName": "$table", "Key": OTHER, **SET}),
+    Call("DeleteItem", {"TableName": "$table", "Key": OTHER}),
+    Call("BatchWriteItem", {"RequestItems": {"$table": [{"PutRequest": {"Item": OTHER_NEW}}]}}),
+    Call("BatchWriteItem", {"RequestItems": {"$table": [{"DeleteRequest": {"Key": OTHER}}]}}),
+]
+NEIGHBOURS_OF_ONE_ENGINE = [
+    Call("TransactWriteItems", {"TransactItems": [PUT_OTHER]}),
+    Call("ExecuteStatement", INSERT_OTHER),
+    Call("BatchExecuteStatement", {"Statements": [INSERT_OTHER]}),
+    Call("ExecuteTransaction", {"TransactStatements": [INSERT_OTHER]}),
+]
+
+
+@pytest.mark.parametrize("call", NEIGHBOURS, ids=lambda call: call.operation)
+def test_write_of_one_item_leaves_others_cached(
+    new_bench: Callable[[str], Bench], call: Call
+) -> None:
+    """A write's fence is around its items only: their neighbour still hits."""
     bench = new_bench("invalidate")
     bench.cached(OLD)
-    neighbour = {**NEW, "pk": {"S": "other"}}
-    bench.call(Call("PutItem", {"TableName": "$table", "Item": neighbour}))
+    bench.call(call)
     assert "; hit" in bench.read()[1]
+
+
+of_one_engine = pytest.mark.parametrize(
+    "pair", [pytest.param("dynamodb", marks=pytest.mark.engine)], indirect=True, scope="session"
+)
+"""The other engine knows neither transactions nor PartiQL."""
+
+
+@of_one_engine
+@pytest.mark.parametrize("call", NEIGHBOURS_OF_ONE_ENGINE, ids=lambda call: call.operation)
+def test_transaction_or_statement_on_one_item_leaves_others_cached(
+    new_bench: Callable[[str], Bench], call: Call
+) -> None:
+    """They name their items as well as single writes do."""
+    bench = new_bench("invalidate")
+    bench.cached(OLD)
+    bench.call(call)
+    assert "; hit" in bench.read()[1]
+
+
+@of_one_engine
+@pytest.mark.parametrize("statement", [UPDATE_OTHER_PARAMETERS, DELETE_OTHER])
+def test_statement_with_parameters_or_tail_leaves_others_cached(
+    new_bench: Callable[[str], Bench], statement: Json
+) -> None:
+    """A parameter stands where it stands, and what is returned changes nothing."""
+    bench = new_bench("invalidate")
+    bench.call(Call("PutItem", {"TableName": "$table", "Item": {**OTHER, "v": {"S": "o"}}}))
+    bench.cached(OLD)
+    bench.call(Call("ExecuteStatement", statement))
+    assert "; hit" in bench.read()[1]
+
+
+@of_one_engine
+def test_transaction_of_several_items_and_tables_invalidates_each(
+    new_bench: Callable[[str], Bench],
+) -> None:
+    """Every item is seen anew, in whichever table it is; a check writes nothing."""
+    bench, other = new_bench("invalidate"), new_bench("invalidate")
+    for each in (bench, other):
+        each.cached(OLD)
+    bench.call(Call("PutItem", {"TableName": "$table", "Item": OTHER_NEW}))
+    update = {"TableName": other.table, "Key": KEY, **SET}
+    actions: list[Json] = [
+        {"Delete": {"TableName": "$table", "Key": KEY}},
+        {"ConditionCheck": {"TableName": "$table", "Key": OTHER, **EXISTS}},
+        {"Update": update},
+    ]
+    bench.call(Call("TransactWriteItems", {"TransactItems": actions}))
+    assert (bench.read()[0], other.read()[0]) == (None, NEW)
+
+
+@of_one_engine
+def test_cancelled_transaction_leaves_its_items_cached(new_bench: Callable[[str], Bench]) -> None:
+    """It changed nothing, so the entries come back."""
+    bench = new_bench("invalidate")
+    bench.cached(OLD)
+    actions: list[Json] = [
+        {"Delete": {"TableName": "$table", "Key": KEY}},
+        {"ConditionCheck": {"TableName": "$table", "Key": OTHER, **EXISTS}},  # there is none
+    ]
+    call = Call("TransactWriteItems", {"TransactItems": actions})
+    reply = bench.send(call)
+    assert reply.content["__type"].endswith("TransactionCanceledException")
+    assert bench.read()[0] == OLD
+    assert "; hit" in bench.read()[1]
+
+
+@of_one_engine
+def test_repeated_transaction_is_not_taken_for_a_write(new_bench: Callable[[str], Bench]) -> None:
+    """With the ClientRequestToken of one that was applied it is answered 200 and writes nothing."""
+    bench = new_bench("invalidate")
+    bench.cached(None)
+    put = {"Put": {"TableName": "$table", "Item": NEW}}
+    call = Call("TransactWriteItems", {"TransactItems": [put], "ClientRequestToken": "once"})
+    bench.call(call)
+    bench.call(Call("DeleteItem", {"TableName": "$table", "Key": KEY}))
+    bench.call(call)
+    for _ in range(2):
+        assert bench.read()[0] is None

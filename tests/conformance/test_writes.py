@@ -20,7 +20,17 @@ KNOWN_AFTERWARDS = {
     "put-new",
     "put-replace",
     "update-return-all_new",
+    "update-creates",
     "update-creates-returning",
+    "update-creates-key-only",
+    "update-return-none",
+    "update-asks-capacity",
+    "update-asks-capacity-metrics",
+    "update-delete-of-set",
+    "update-odd-spellings",
+    "update-condition-holds-showing",
+    "batch-delete",
+    "batch-put",
     "delete-existing",
 }
 """Writes after which the whole item is certain, so that write-through stores it."""

@@ -56,7 +56,20 @@ def delete(name: str, before: Json | None = BEFORE, **more: Any) -> WriteCase:
 
 
 NEVER: Final[Json] = {"ConditionExpression": "attribute_exists(nobody)"}
+CAPACITY: Final[Json] = {"ReturnConsumedCapacity": "TOTAL"}
+ASKED: Final[dict[str, Json]] = {
+    "none": {"ReturnValues": "NONE"},
+    "old": {"ReturnValues": "UPDATED_OLD"},
+    "new": {"ReturnValues": "ALL_NEW"},
+    "capacity": CAPACITY,
+    "indexes": {"ReturnConsumedCapacity": "INDEXES"},
+    "metrics": {"ReturnItemCollectionMetrics": "SIZE"},
+    "no-capacity": {"ReturnConsumedCapacity": "NONE"},
+    "no-metrics": {"ReturnItemCollectionMetrics": "NONE"},
+}
+LARGE: Final[Json] = {**BEFORE, "s": {"S": "x" * 20_000}}
 SHOWING: Final[Json] = {**NEVER, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+HOLDING: Final[Json] = {**SHOWING, "ConditionExpression": "attribute_not_exists(nobody)"}
 ODD: Final[Json] = {
     **KEY,
     "odd": {"N": "1.0"},
@@ -104,6 +117,30 @@ ITEM_WRITES: Final = [
         update(f"return-{wish.lower()}", "SET n = n + :n, s = :s", uses="ns", ReturnValues=wish)
         for wish in ("NONE", "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW")
     ),
+    *(
+        update(
+            f"asks-{'-'.join(wishes)}",
+            "SET n = n + :n",
+            uses="n",
+            **{name: wish for part in wishes for name, wish in ASKED[part].items()},
+        )
+        for wishes in (
+            ("capacity",),
+            ("indexes",),
+            ("metrics",),
+            ("capacity", "metrics"),
+            ("none", "capacity"),
+            ("old", "capacity"),
+            ("new", "capacity"),
+            ("no-capacity", "no-metrics"),
+        )
+    ),
+    update("compressed-answer-of-none", "SET n = :n", LARGE, uses="n"),
+    update("odd-spellings", "SET odd = :odd", ExpressionAttributeValues={":odd": {"N": "1.0"}}),
+    update("same-again", "SET n = :n", {**BEFORE, "n": {"N": "5"}}, uses="n"),
+    update("condition-fails-capacity", "SET n = :n", uses="n", **SHOWING, **CAPACITY),
+    update("condition-holds-showing", "SET n = :n", uses="n", **HOLDING),
+    update("condition-on-nothing-showing", "SET n = :n", None, uses="n", **SHOWING),
     update("remove", "REMOVE s", ReturnValues="ALL_NEW"),
     update("add", "ADD n :n", uses="n", ReturnValues="ALL_NEW"),
     update("delete-of-set", "DELETE #set :a", uses="a", ExpressionAttributeNames={"#set": "set"}),
@@ -133,6 +170,11 @@ REFUSED_WRITES: Final = [
     update("key-attribute", "SET pk = :s", uses="s"),
     update("syntax", "SET SET", BEFORE),
     update("unused-value", "REMOVE s", uses="n"),
+    update("bad-return", "REMOVE s", ReturnValues="SOME"),
+    update("return-of-wrong-type", "REMOVE s", ReturnValues=1),
+    update("bad-capacity", "REMOVE s", ReturnConsumedCapacity="SOME"),
+    update("key-lacking", "REMOVE s", Key={}),
+    update("of-wrong-type", "SET n = s + :n", uses="n"),
     delete("key-extra", Key={**KEY, "x": {"S": "y"}}),
     delete("key-lacking", Key={}),
     WriteCase("put-no-table", Call("PutItem", {"Item": KEY})),

@@ -212,6 +212,9 @@ CAPACITY = '"ConsumedCapacity":{"TableName":"t","CapacityUnits":1.0}'
         (f'{{"Attributes":{{}},{CAPACITY}}}', f"{{{CAPACITY}}}"),
         (f'{{{CAPACITY},"Attributes":{{}}}}', f"{{{CAPACITY}}}"),
         (f'{{{CAPACITY},"Attributes":{{}},"x":1}}', f'{{{CAPACITY},"x":1}}'),
+        ('{ "Attributes" : {"a": 1} , "x": 1, "y": 2 }', '{ "x": 1, "y": 2 }'),
+        ('{"x": 1, "Attributes": {"a": 1}, "y": 2}', '{"x": 1, "y": 2}'),
+        (' { "Attributes": {} } ', "{}"),
     ],
 )
 def test_the_item_is_taken_out_of_an_answer(reply: str, bare: str) -> None:
