@@ -26,7 +26,7 @@ CORE: Final = [
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
     "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
     "partiql", "written_items", "table_writes", "write_outcomes", "write_through", "drafting",
-    "cache_control", "plan", "catalogue",
+    "packing", "cache_control", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",

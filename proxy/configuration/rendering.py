@@ -34,9 +34,10 @@ def allowed_text(field: FieldInfo) -> str:
         return "true or false"
     if annotation == bool | None:
         return "null, true or false"
-    if annotation in {int, float}:
+    if annotation in {int, float, int | None}:
         low, high = _bound(field, "ge"), _bound(field, "le")
-        return f"a {'whole ' if annotation is int else ''}number from {low} to {high}"
+        kind = "a number" if annotation is float else "a whole number"
+        return f"{'' if annotation in {int, float} else 'null or '}{kind} from {low} to {high}"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "one of " + ", ".join(str(member) for member in annotation)
     if typing.get_origin(annotation) is Literal:
@@ -118,7 +119,9 @@ def _describe(path: Path) -> tuple[list[str], str]:
     """Return a setting's description, wrapped, as the comment above it."""
     field = SETTINGS.get(path) or SECTIONS[path]
     text = field.description or ""
-    if path in SETTINGS and (allowed := allowed_text(field)).startswith(("a ", "one of")):
+    if path in SETTINGS and (allowed := allowed_text(field)).startswith(
+        ("a ", "null or a ", "one of")
+    ):
         text += f" Allowed: {allowed}."
     return textwrap.wrap(text, _WIDTH - 2 * len(path)), ""
 

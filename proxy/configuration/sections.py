@@ -31,6 +31,7 @@ Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 StoreUrl = Annotated[str, AfterValidator(check_store_url)]
 
 _FENCE: Final = FencePolicy()
+_NUMBERS: Final = (int, float, int | None)
 
 
 class Section(BaseModel):
@@ -45,7 +46,7 @@ class Section(BaseModel):
     def refuse_truth_for_number(cls, given: Any, info: ValidationInfo) -> Any:
         """Refuse `true` where a number is meant: pydantic would read it as 1."""
         field = cls.model_fields[str(info.field_name)]
-        if isinstance(given, bool) and field.annotation in {int, float}:
+        if isinstance(given, bool) and field.annotation in _NUMBERS:
             raise ValueError("must be a number, not true or false")
         return given
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from proxy.configuration.sections import Section
-from proxy.core.policy import ITEM_BYTES_MAX, TablePolicy
+from proxy.core.policy import BODY_BYTES_MAX, TablePolicy
 from proxy.core.values import Level, WriteMode
 
 TABLE_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{3,255}$"
@@ -91,9 +91,16 @@ class TableRules(Section):
     entry_bytes_max: int = Field(
         default=_POLICY.entry_bytes_max,
         ge=1,
-        le=2 * ITEM_BYTES_MAX,
+        le=BODY_BYTES_MAX,
         description="Bytes of the largest answer that is cached; 400 KiB is DynamoDB's limit for"
         " one item, and JSON spells it longer.",
+    )
+    compress_above_bytes: int | None = Field(
+        default=_POLICY.compress_above_bytes,
+        ge=0,
+        le=BODY_BYTES_MAX,
+        description="Bytes above which an answer is stored compressed (zstd), if that makes it"
+        " smaller; null compresses none. Every proxy reads both, whatever it sets itself.",
     )
     fill_consistent: bool = Field(
         default=_POLICY.fill_consistent,

@@ -37,4 +37,5 @@ def draft_entry(
         item_bytes=0 if found.item is None else item_bytes(found.item),
         crc32=zlib.crc32(found.body),
         body=found.body,
+        compress_above_bytes=policy.compress_above_bytes,
     )

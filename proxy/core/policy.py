@@ -8,6 +8,8 @@ from typing import Final
 from proxy.core.values import Level, WriteMode
 
 ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
+BODY_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
+"""No answer is stored that is larger: JSON spells an item longer than DynamoDB counts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class TablePolicy:
         stale_if_error_s: how much older than fresh an entry may be and answer when upstream fails.
         jitter: share by which each entry's times are shortened at random, 0 to 0.5, so that
             entries filled together do not expire together.
-        entry_bytes_max: larger answers are not cached.
+        entry_bytes_max: larger answers are not cached; at most BODY_BYTES_MAX.
+        compress_above_bytes: larger answers are stored compressed; None compresses none.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
         consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
     """
@@ -38,6 +41,7 @@ class TablePolicy:
     stale_if_error_s: float = 0.0
     jitter: float = 0.1
     entry_bytes_max: int = ITEM_BYTES_MAX
+    compress_above_bytes: int | None = None
     fill_consistent: bool = True
     consistent_refresh: bool = True
 

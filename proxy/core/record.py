@@ -10,7 +10,8 @@ both sides to them. All integers are big-endian, all times are milliseconds of t
     T      format, until 8
     G      format, generation 8, count 2, count × (token 16, deadline 8)
 
-    payload of V: flags 1 (bit 0: negative entry), item bytes 4, crc32 4, the answer's body
+    payload of V: flags 1, item bytes 4, crc32 of the answer's body 4, the body as it is packed
+    flags: bit 0 negative entry, bit 1 the body is one frame of zstd; other bits are unknown
 
 Two releases may share one store: a record of unknown format or state decodes to FOREIGN, a writer
 in flight that never ends, so that nobody takes it for "nothing there".
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from proxy.core.values import Digest, Generation, Incarnation
@@ -40,6 +42,16 @@ ENTRY_OVERHEAD_BYTES: Final = _ENTRY.size
 """What an entry adds to the answer's body."""
 
 
+class Packing(IntEnum):
+    """How a record holds its entry's body; the flags that say so."""
+
+    PLAIN = 0
+    ZSTD = 2
+
+
+_PACKINGS: Final = frozenset(Packing)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the store holds for an item: the answer ready to send, or the item's absence.
@@ -53,8 +65,9 @@ class Entry:
         hard_ms: never served from this time on.
         negative: True when the entry says that there is no such item.
         item_bytes: the item's size by DynamoDB's rules, for capacity sums; 0 for an absence.
-        crc32: of `body`, as `x-amz-crc32` gives it.
-        body: the answer's body, `{"Item":{…}}` or `{}`.
+        crc32: of `body` once it is unpacked, as `x-amz-crc32` gives it.
+        body: the answer's body, `{"Item":{…}}` or `{}`, packed.
+        packing: of `body`; anything but PLAIN never leaves the store's adapter.
     """
 
     incarnation: Incarnation
@@ -67,6 +80,7 @@ class Entry:
     item_bytes: int
     crc32: int
     body: bytes
+    packing: Packing = Packing.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,8 @@ class EntryDraft:
         age_s: seconds since upstream was asked.
         fresh_s: how long it is fresh, counted from then.
         hard_s: how long it may be served at all, counted from then; ≥ `fresh_s`.
-        negative, item_bytes, crc32, body: as in `Entry`.
+        negative, item_bytes, crc32, body: as in `Entry`; the body is not packed yet.
+        compress_above_bytes: as in `TablePolicy`.
     """
 
     age_s: float
@@ -87,11 +102,12 @@ class EntryDraft:
     item_bytes: int
     crc32: int
     body: bytes
+    compress_above_bytes: int | None = None
 
-    def payload(self) -> bytes:
-        """Return the part of the record that scripts never look into."""
-        flags = _NEGATIVE if self.negative else 0
-        return _PAYLOAD.pack(flags, self.item_bytes, self.crc32) + self.body
+    def payload(self, packing: Packing, packed: bytes) -> bytes:
+        """Return the part of the record that scripts never look into, for a packed body."""
+        flags = packing | (_NEGATIVE if self.negative else 0)
+        return _PAYLOAD.pack(flags, self.item_bytes, self.crc32) + packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +210,7 @@ def _decode_entry(raw: bytes) -> Entry | None:
     state, version, incarnation, generation, digest, *times, flags, item_bytes, crc32 = (
         _ENTRY.unpack_from(raw)
     )
-    if state != b"V" or version != RECORD_FORMAT:
+    if state != b"V" or version != RECORD_FORMAT or flags & ~_NEGATIVE not in _PACKINGS:
         return None
     filled_ms, soft_ms, hard_ms = times
     return Entry(
@@ -208,4 +224,5 @@ def _decode_entry(raw: bytes) -> Entry | None:
         item_bytes=item_bytes,
         crc32=crc32,
         body=raw[_ENTRY.size :],
+        packing=Packing(flags & ~_NEGATIVE),
     )

@@ -11,12 +11,14 @@ import redis.exceptions
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, Sighting, WriteOutcome, sight
+from proxy.core.packing import packed, unpacked, unpacked_sighting
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft, TableRecord, decode_record, decode_table
 from proxy.core.values import GENERATION_BYTES, CacheKey, FenceResult, Generation, Token
 from proxy.edge.redis_lane import Command, Lane
 from proxy.edge.redis_lanes import RedisLanes, checked, milliseconds
 from proxy.edge.scripts import load_script
+from proxy.edge.zstd import compress, decompress
 from proxy.flow.ports import Clock
 
 
@@ -62,13 +64,14 @@ class RedisStore:
         if table is None or table.abandoned(now_ms):
             table = await self._learn_table(lane, identity.table_key)
             raw = None  # it was read under a generation that did not count
-        return sight(
+        seen = sight(
             decode_record(raw) if raw is not None else None,
             table,
             incarnation=view.incarnation,
             digest=identity.digest,
             store_now_ms=now_ms,
         )
+        return unpacked_sighting(seen, decompress)
 
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
@@ -90,8 +93,10 @@ class RedisStore:
         state, detail, store_now_ms = reply
         match LeaseState(state.decode()):
             case LeaseState.HIT:
-                entry = decode_record(detail)
-                assert isinstance(entry, Entry), "lease answered HIT without an entry"
+                record = decode_record(detail)
+                entry = unpacked(record, decompress) if isinstance(record, Entry) else None
+                if entry is None:  # damaged, or packed by a later release: see its sighting
+                    return LeaseReply(LeaseState.PENDING, store_now_ms=store_now_ms)
                 return LeaseReply(LeaseState.HIT, entry=entry, store_now_ms=store_now_ms)
             case LeaseState.WAIT:
                 return LeaseReply(LeaseState.WAIT, wait_s=detail / 1000, store_now_ms=store_now_ms)
@@ -220,7 +225,7 @@ def _draft_arguments(
         milliseconds(draft.age_s),
         milliseconds(draft.fresh_s),
         milliseconds(draft.hard_s),
-        draft.payload(),
+        packed(draft, compress),
     )
 
 

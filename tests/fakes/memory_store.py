@@ -16,7 +16,15 @@ from typing import Final, TypeVar
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, Sighting, WriteOutcome, sight
 from proxy.core.policy import FencePolicy
-from proxy.core.record import Entry, EntryDraft, Record, TableRecord, decode_record, decode_table
+from proxy.core.record import (
+    Entry,
+    EntryDraft,
+    Packing,
+    Record,
+    TableRecord,
+    decode_record,
+    decode_table,
+)
 from proxy.core.values import (
     GENERATION_BYTES,
     INCARNATION_BYTES,
@@ -345,5 +353,5 @@ def new_entry(identity: ItemIdentity, generation: Generation, draft: EntryDraft)
         round(draft.age_s * 1000),
         round(draft.fresh_s * 1000),
         round(draft.hard_s * 1000),
-        draft.payload(),
+        draft.payload(Packing.PLAIN, draft.body),
     )

@@ -27,7 +27,19 @@ def test_item_becomes_an_entry_with_its_checksum_and_size() -> None:
         item_bytes=3,
         crc32=zlib.crc32(ITEM.body),
         body=ITEM.body,
+        compress_above_bytes=None,
     )
+
+
+@pytest.mark.parametrize("above_bytes", [None, 4096])
+def test_the_table_decides_from_what_size_on_entries_are_compressed(
+    above_bytes: int | None,
+) -> None:
+    """The draft carries the table's word to the store."""
+    policy = TablePolicy(compress_above_bytes=above_bytes)
+    draft = draft_entry(ITEM, policy, age_s=0.0, chance=0.0)
+    assert isinstance(draft, EntryDraft)
+    assert draft.compress_above_bytes == above_bytes
 
 
 def test_absence_becomes_a_negative_entry() -> None:

@@ -14,6 +14,7 @@ from proxy.core.record import (
     Entry,
     EntryDraft,
     Leased,
+    Packing,
     Pending,
     Record,
     TableRecord,
@@ -38,6 +39,7 @@ ENTRIES = st.builds(
     item_bytes=U32,
     crc32=U32,
     body=st.binary(max_size=40),
+    packing=st.sampled_from(Packing),
 )
 MARKERS = st.lists(
     st.tuples(
@@ -77,7 +79,7 @@ def spelled(entry: Entry) -> bytes:
     )
     times = u64(entry.filled_ms) + u64(entry.soft_ms) + u64(entry.hard_ms)
     header = b"V" + FORMAT + entry.incarnation + entry.generation + entry.digest
-    return header + times + draft.payload()
+    return header + times + draft.payload(entry.packing, entry.body)
 
 
 def lease(deadline_ms: int, kept: bytes = b"") -> bytes:
@@ -116,6 +118,15 @@ def test_an_entry_has_the_offsets_that_the_scripts_count_by() -> None:
     assert raw[67:] == ENTRY.body
     assert ENTRY_OVERHEAD_BYTES == 67
     assert spelled(replace(ENTRY, negative=True))[58:59] == b"\x01"
+    assert spelled(replace(ENTRY, packing=Packing.ZSTD))[58:59] == b"\x02"
+
+
+@pytest.mark.parametrize("flags", [4, 5, 8, 128, 255])
+def test_flags_of_another_release_make_an_entry_foreign(flags: int) -> None:
+    """Whoever does not know how a body is packed serves none of it, kept entries included."""
+    raw = spelled(ENTRY)[:58] + bytes([flags]) + spelled(ENTRY)[59:]
+    assert decode_record(raw) is FOREIGN
+    assert decode_record(lease(9, raw)) == Leased(Incarnation(b"I" * 8), 9, None)
 
 
 @given(U64, st.none() | ENTRIES)

@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import LeaseState, WriteOutcome
+from proxy.core.fence import LeaseState, RecordState, WriteOutcome
 from proxy.core.policy import FencePolicy
-from proxy.core.record import EntryDraft
+from proxy.core.record import EntryDraft, Packing
 from proxy.core.values import FenceResult, Generation, TableName, Token
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_store import RedisStore
@@ -138,3 +138,55 @@ async def test_a_damaged_record_is_a_refusal_not_a_crash(
         await store.invalidate(ITEM)
         reply = await store.lease(ITEM, token=TOKEN, generation=NOW, force=False)
         assert reply.state is LeaseState.LEASED
+
+
+TEXT = b'{"Item":{"text":{"S":"' + b"to be or not to be " * 100 + b'"}}}'
+LARGE = EntryDraft(0.0, 60.0, 60.0, False, 9, zlib.crc32(TEXT), TEXT, compress_above_bytes=1000)
+
+
+async def filled(store: RedisStore, draft: EntryDraft) -> Generation:
+    """Fill the item with a draft and return the generation it was filled under."""
+    generation = (await store.lookup(ITEM)).generation
+    await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
+    assert await store.fill(ITEM, token=TOKEN, generation=generation, draft=draft)
+    return generation
+
+
+async def test_a_compressed_entry_is_seen_as_it_was_filled(
+    own: RunningStore, live: LiveLanes
+) -> None:
+    """The store holds a frame; lookup and lease show the very body, in a lease's hands too."""
+    store = live.store(FencePolicy())
+    generation = await filled(store, LARGE)
+    with RawStore(own.address) as raw:
+        assert len(raw.run("GET", ITEM.cache_key)) < len(TEXT) // 2
+    seen = (await store.lookup(ITEM)).entry
+    hit = await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
+    assert hit.state is LeaseState.HIT
+    assert seen is not None
+    assert (seen.body, seen.crc32, seen.packing) == (TEXT, zlib.crc32(TEXT), Packing.PLAIN)
+    assert hit.entry == seen
+    forced = await store.lease(ITEM, token=TOKEN, generation=generation, force=True)
+    assert forced.state is LeaseState.LEASED
+    assert (await store.lookup(ITEM)).entry == seen
+
+
+@pytest.mark.parametrize("at", [70, -1], ids=["frame", "content"])
+async def test_a_damaged_frame_is_fetched_past_and_replaced(
+    own: RunningStore, live: LiveLanes, at: int
+) -> None:
+    """It counts as a write in flight for readers; a write's end, or a forced fill, replaces it."""
+    store = live.store(FencePolicy())
+    generation = await filled(store, LARGE)
+    with RawStore(own.address) as raw:
+        damaged = bytearray(raw.run("GET", ITEM.cache_key))
+        damaged[at] ^= 0xFF
+        raw.run("SET", ITEM.cache_key, bytes(damaged), "KEEPTTL")
+    seen = await store.lookup(ITEM)
+    assert (seen.state, seen.entry) == (RecordState.PENDING, None)
+    reply = await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
+    assert (reply.state, reply.entry) == (LeaseState.PENDING, None)
+    await store.lease(ITEM, token=TOKEN, generation=generation, force=True)
+    assert (await store.lookup(ITEM)).entry is None
+    assert await store.fill(ITEM, token=TOKEN, generation=generation, draft=LARGE)
+    assert (await store.lookup(ITEM)).entry is not None
