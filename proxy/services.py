@@ -259,7 +259,12 @@ def _store(frame: _Frame, keys: KeySpace) -> RedisStore:
     )
     lanes = RedisLanes(options, keys=keys, clock=frame.clock, emit=frame.emit)
     frame.keep(lanes.serve, "store")
-    return RedisStore(lanes, fence=settings.fence_policy(), clock=frame.clock)
+    return RedisStore(
+        lanes,
+        fence=settings.fence_policy(),
+        clock=frame.clock,
+        layout_of=lambda table: settings.policy_of(table).layout,
+    )
 
 
 def _metrics(settings: Settings) -> Metrics:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.catalogue import operations_document
-from proxy.core.values import BypassReason, FenceResult, Level, WriteMode
+from proxy.core.values import BypassReason, FenceResult, Layout, Level, WriteMode
 from proxy.settings import load_settings, setting_names, settings_table
 from proxy.version import VERSION
 
@@ -37,7 +37,7 @@ def test_setting_is_documented(name: str) -> None:
     assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("word", [*BypassReason, *Level, *WriteMode])
+@pytest.mark.parametrize("word", [*BypassReason, *Layout, *Level, *WriteMode])
 def test_word_of_an_enum_is_documented(word: str) -> None:
     """Each reason, level and mode that users meet stands in README."""
     assert f"`{word}`" in README

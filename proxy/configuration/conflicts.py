@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from proxy.configuration.checks import url_has_password
 from proxy.configuration.model import Path, Settings
 from proxy.configuration.tables import STRICT_NEEDS, TableRules, explicit
-from proxy.core.values import Level, WriteMode
+from proxy.core.values import Layout, Level, WriteMode
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -104,9 +104,11 @@ def _fence_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _table_conflicts(settings: Settings) -> Iterator[Conflict]:
-    yield from _strict_conflicts(settings, ("defaults",), settings.defaults)
-    for name, table in settings.tables.items():
-        yield from _strict_conflicts(settings, ("tables", name), table)
+    sections: dict[Path, TableRules] = {("defaults",): settings.defaults}
+    sections |= {("tables", name): table for name, table in settings.tables.items()}
+    for at, rules in sections.items():
+        yield from _strict_conflicts(settings, at, rules)
+        yield from _layout_conflicts(settings, at, rules)
 
 
 def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:
@@ -129,3 +131,13 @@ def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterat
     if settings.store.url is None and "level" in own:
         why = "strict needs a store: without store.url other proxies would not see our writes"
         yield Conflict((path_of("level"), ("store", "url")), why)
+
+
+def _layout_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:
+    """Refuse a bound that would do nothing; one that a table of hashes inherits is only unused."""
+    own = explicit(rules)
+    layout = (explicit(settings.defaults) | own).get("layout")
+    if layout is Layout.HASH and own.get("compress_above_bytes") is not None:
+        why = "only entries of layout blob are compressed"
+        source = at if "layout" in own else ("defaults",)
+        yield Conflict(((*at, "compress_above_bytes"), (*source, "layout")), why)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from proxy.configuration.sections import Section
 from proxy.core.policy import BODY_BYTES_MAX, TablePolicy
-from proxy.core.values import Level, WriteMode
+from proxy.core.values import Layout, Level, WriteMode
 
 TABLE_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{3,255}$"
 
@@ -95,12 +95,18 @@ class TableRules(Section):
         description="Bytes of the largest answer that is cached; 400 KiB is DynamoDB's limit for"
         " one item, and JSON spells it longer.",
     )
+    layout: Layout = Field(
+        default=_POLICY.layout,
+        description="How entries are stored: blob, one string, is right for whole reads and for"
+        " small items; hash, one field per attribute, for projections of large items with many"
+        " attributes. Every proxy reads both.",
+    )
     compress_above_bytes: int | None = Field(
         default=_POLICY.compress_above_bytes,
         ge=0,
         le=BODY_BYTES_MAX,
         description="Bytes above which an answer is stored compressed (zstd), if that makes it"
-        " smaller; null compresses none. Every proxy reads both, whatever it sets itself.",
+        " smaller; null compresses none. For layout blob. Every proxy reads both.",
     )
     fill_consistent: bool = Field(
         default=_POLICY.fill_consistent,

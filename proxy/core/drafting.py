@@ -37,5 +37,6 @@ def draft_entry(
         item_bytes=0 if found.item is None else item_bytes(found.item),
         crc32=zlib.crc32(found.body),
         body=found.body,
+        layout=policy.layout,
         compress_above_bytes=policy.compress_above_bytes,
     )

@@ -67,6 +67,11 @@ class GetItem:
     projection: Projection | None
     capacity: Capacity
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The top-level attributes that the answer is made of; None for the whole item."""
+        return None if self.projection is None else self.projection.names
+
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:

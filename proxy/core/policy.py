@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.core.values import Level, WriteMode
+from proxy.core.values import Layout, Level, WriteMode
 
 ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
 BODY_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
@@ -27,7 +27,9 @@ class TablePolicy:
         jitter: share by which each entry's times are shortened at random, 0 to 0.5, so that
             entries filled together do not expire together.
         entry_bytes_max: larger answers are not cached; at most BODY_BYTES_MAX.
-        compress_above_bytes: larger answers are stored compressed; None compresses none.
+        layout: how entries are stored; a reader finds either, by one more round trip at most.
+        compress_above_bytes: larger answers are stored compressed; None compresses none. For
+            `layout` BLOB.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
         consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
     """
@@ -41,6 +43,7 @@ class TablePolicy:
     stale_if_error_s: float = 0.0
     jitter: float = 0.1
     entry_bytes_max: int = ITEM_BYTES_MAX
+    layout: Layout = Layout.BLOB
     compress_above_bytes: int | None = None
     fill_consistent: bool = True
     consistent_refresh: bool = True

@@ -97,6 +97,11 @@ class Projection:
             for step in path:
                 branch = branch.child(step)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The top-level attributes that the paths start with, each once."""
+        return tuple(self._root.members)
+
     def apply(self, item: Item) -> Item:
         """Return what the paths find in `item`; `{}` when they find nothing.
 

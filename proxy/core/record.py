@@ -11,7 +11,12 @@ both sides to them. All integers are big-endian, all times are milliseconds of t
     G      format, generation 8, count 2, count × (token 16, deadline 8)
 
     payload of V: flags 1, item bytes 4, crc32 of the answer's body 4, the body as it is packed
-    flags: bit 0 negative entry, bit 1 the body is one frame of zstd; other bits are unknown
+    flags: bit 0 negative entry, bit 1 the body is one frame of zstd, bit 2 the body stands in the
+    fields of a hash; other bits are unknown
+
+A record is one string, or the field '' of a hash whose other fields are the top-level attributes of
+the one entry in it: name, spelled as JSON, to value, as upstream spelled it. A record without an
+entry in it is always a string.
 
 Two releases may share one store: a record of unknown format or state decodes to FOREIGN, a writer
 in flight that never ends, so that nobody takes it for "nothing there".
@@ -24,7 +29,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from proxy.core.values import Digest, Generation, Incarnation
+from proxy.core.values import Digest, Generation, Incarnation, Layout
 
 RECORD_FORMAT: Final = 1
 
@@ -47,6 +52,7 @@ class Packing(IntEnum):
 
     PLAIN = 0
     ZSTD = 2
+    FIELDS = 4
 
 
 _PACKINGS: Final = frozenset(Packing)
@@ -68,6 +74,7 @@ class Entry:
         crc32: of `body` once it is unpacked, as `x-amz-crc32` gives it.
         body: the answer's body, `{"Item":{…}}` or `{}`, packed.
         packing: of `body`; anything but PLAIN never leaves the store's adapter.
+        names: of a partial entry, the only attributes that were looked for; None for a whole one.
     """
 
     incarnation: Incarnation
@@ -81,6 +88,13 @@ class Entry:
     crc32: int
     body: bytes
     packing: Packing = Packing.PLAIN
+    names: tuple[str, ...] | None = None
+
+    def covers(self, names: tuple[str, ...] | None) -> bool:
+        """Tell whether these attributes, None for all, can be answered from the body as it is."""
+        if self.packing is not Packing.PLAIN:
+            return False
+        return self.names is None or (names is not None and set(names) <= set(self.names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,7 @@ class EntryDraft:
         fresh_s: how long it is fresh, counted from then.
         hard_s: how long it may be served at all, counted from then; ≥ `fresh_s`.
         negative, item_bytes, crc32, body: as in `Entry`; the body is not packed yet.
-        compress_above_bytes: as in `TablePolicy`.
+        layout, compress_above_bytes: as in `TablePolicy`.
     """
 
     age_s: float
@@ -102,6 +116,7 @@ class EntryDraft:
     item_bytes: int
     crc32: int
     body: bytes
+    layout: Layout = Layout.BLOB
     compress_above_bytes: int | None = None
 
     def payload(self, packing: Packing, packed: bytes) -> bytes:

@@ -55,6 +55,18 @@ class WriteMode(StrEnum):
     AROUND = "around"
 
 
+class Layout(StrEnum):
+    """How the store holds an entry."""
+
+    BLOB = "blob"  # one string: the whole answer
+    HASH = "hash"  # one field per top-level attribute
+
+    @property
+    def other(self) -> Layout:
+        """The layout that this one is not."""
+        return Layout.HASH if self is Layout.BLOB else Layout.BLOB
+
+
 class Verdict(StrEnum):
     """May this entry answer a read now?"""
 

@@ -5,18 +5,29 @@ Redis's exceptions stop here and in `redis_lane`. Needs Redis ≥ 7.0 or Valkey 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import redis.exceptions
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, Sighting, WriteOutcome, sight
-from proxy.core.packing import packed, unpacked, unpacked_sighting
+from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome, sight
+from proxy.core.packing import packed, unpacked_sighting
 from proxy.core.policy import FencePolicy
-from proxy.core.record import Entry, EntryDraft, TableRecord, decode_record, decode_table
-from proxy.core.values import GENERATION_BYTES, CacheKey, FenceResult, Generation, Token
-from proxy.edge.redis_lane import Command, Lane
+from proxy.core.record import EntryDraft, TableRecord, decode_record, decode_table
+from proxy.core.values import (
+    GENERATION_BYTES,
+    CacheKey,
+    FenceResult,
+    Generation,
+    Layout,
+    TableName,
+    Token,
+)
+from proxy.edge.redis_lane import Command, Lane, Replies
 from proxy.edge.redis_lanes import RedisLanes, checked, milliseconds
+from proxy.edge.redis_primary import PrimaryView
+from proxy.edge.redis_records import is_wrong_type, lease_reply, lookup_command, lookup_reply
 from proxy.edge.scripts import load_script
 from proxy.edge.zstd import compress, decompress
 from proxy.flow.ports import Clock
@@ -29,11 +40,20 @@ class RedisStore:
         lanes: connections, each with what it knows of its server.
         fence: lease, marker and tombstone times.
         clock: time and randomness.
+        layout_of: tells how a table's records most probably lie in the store.
     """
 
-    def __init__(self, lanes: RedisLanes, *, fence: FencePolicy, clock: Clock) -> None:
+    def __init__(
+        self,
+        lanes: RedisLanes,
+        *,
+        fence: FencePolicy,
+        clock: Clock,
+        layout_of: Callable[[TableName], Layout],
+    ) -> None:
         self._lanes = lanes
         self._clock = clock
+        self._layout_of = layout_of
         self._lease_ms = milliseconds(fence.lease_s)
         self._marker_ms = milliseconds(fence.marker_s)
         self._tombstone_ms = milliseconds(fence.tombstone_s)
@@ -53,25 +73,34 @@ class RedisStore:
         """In a few words, why `serving` is False."""
         return self._lanes.why_not_serving
 
-    async def lookup(self, identity: ItemIdentity) -> Sighting:
-        """Read one record and its table's generation in one round trip."""
-        lane, view = self._lanes.pick_serving()
-        raw, raw_table = checked(
-            await lane.submit(("GET", identity.cache_key), ("GET", identity.table_key))
-        )
+    async def lookup(
+        self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+    ) -> Sighting:
+        """Read one record and its table's generation in one round trip.
+
+        In two where the record is of another layout than its table's, as after a change of that
+        setting, or where it is the string that a hash becomes while it holds no entry.
+        """
+        layout = self._layout_of(identity.table)
+        lane, view, replies = await self._read(identity, layout, names)
+        if is_wrong_type(replies[0]):
+            lane, view, replies = await self._read(identity, layout.other, names)
+        found = lookup_reply(replies[0], names)
+        (raw_table,) = checked(replies[1:])
         table = decode_table(raw_table) if raw_table is not None else None
         now_ms = view.store_now_ms(self._clock.monotonic_s())
         if table is None or table.abandoned(now_ms):
             table = await self._learn_table(lane, identity.table_key)
-            raw = None  # it was read under a generation that did not count
+            found = None  # it was read under a generation that did not count
         seen = sight(
-            decode_record(raw) if raw is not None else None,
+            decode_record(found.raw) if found is not None else None,
             table,
             incarnation=view.incarnation,
             digest=identity.digest,
             store_now_ms=now_ms,
         )
-        return unpacked_sighting(seen, decompress)
+        attributes = found.attributes if found is not None else None
+        return unpacked_sighting(seen, attributes, decompress)
 
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
@@ -90,20 +119,7 @@ class RedisStore:
             self._tombstone_ms,
             int(force),
         )
-        state, detail, store_now_ms = reply
-        match LeaseState(state.decode()):
-            case LeaseState.HIT:
-                record = decode_record(detail)
-                entry = unpacked(record, decompress) if isinstance(record, Entry) else None
-                if entry is None:  # damaged, or packed by a later release: see its sighting
-                    return LeaseReply(LeaseState.PENDING, store_now_ms=store_now_ms)
-                return LeaseReply(LeaseState.HIT, entry=entry, store_now_ms=store_now_ms)
-            case LeaseState.WAIT:
-                return LeaseReply(LeaseState.WAIT, wait_s=detail / 1000, store_now_ms=store_now_ms)
-            case LeaseState.LEASED:
-                return LeaseReply(LeaseState.LEASED, strong=bool(detail), store_now_ms=store_now_ms)
-            case LeaseState.PENDING:
-                return LeaseReply(LeaseState.PENDING, store_now_ms=store_now_ms)
+        return lease_reply(reply)
 
     async def fill(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
@@ -194,6 +210,17 @@ class RedisStore:
         lane, _ = self._lanes.pick_any()
         return (await self._learn_table(lane, table_key)).generation
 
+    async def _read(
+        self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
+    ) -> tuple[Lane, PrimaryView, Replies]:
+        """Read an item's and its table's record, with the view of the connection that did it.
+
+        The item's first: an entry must count under a generation that is not older than itself.
+        """
+        lane, view = self._lanes.pick_serving()
+        command = lookup_command(layout, identity.cache_key, names)
+        return lane, view, await lane.submit(command, ("GET", identity.table_key))
+
     # Scripts
 
     async def _table_step(self, lane: Lane, step: str, table_key: CacheKey, token: bytes) -> Any:
@@ -225,7 +252,7 @@ def _draft_arguments(
         milliseconds(draft.age_s),
         milliseconds(draft.fresh_s),
         milliseconds(draft.hard_s),
-        packed(draft, compress),
+        *packed(draft, compress),
     )
 
 

@@ -48,9 +48,11 @@ class GuardedStore:
         """As the store says."""
         return self._store.why_not_serving
 
-    async def lookup(self, identity: ItemIdentity) -> Sighting:
+    async def lookup(
+        self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+    ) -> Sighting:
         """See `ports.Store`."""
-        return await self._guard("lookup", lambda: self._store.lookup(identity))
+        return await self._guard("lookup", lambda: self._store.lookup(identity, names))
 
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool

@@ -105,8 +105,16 @@ class Store(Protocol):
         """In a few words for the operator, why `serving` is False; empty when it is True."""
         ...
 
-    async def lookup(self, identity: ItemIdentity) -> Sighting:
-        """Read one record and its table's generation."""
+    async def lookup(
+        self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+    ) -> Sighting:
+        """Read one record and its table's generation.
+
+        Args:
+            identity: whose record.
+            names: the top-level attributes that the caller needs, None for all. Only a hint: the
+                sighting's entry may hold more, and `Entry.covers` tells what it may answer.
+        """
         ...
 
     async def lease(

@@ -66,7 +66,7 @@ class ReadPath:
         if (reason := self._why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
         try:
-            sighting = await self._ports.store.lookup(plan.identity)
+            sighting = await self._ports.store.lookup(plan.identity, plan.get.names)
         except StoreUnavailable:
             return await self._bypass(plan, request, BypassReason.STORE_DOWN)
         if sighting.table_pending:
@@ -112,7 +112,7 @@ class ReadPath:
                 assert_never(verdict)
 
     def _hit(self, plan: ReadPlan, entry: Entry, sighting: Sighting, outcome: Outcome) -> Answer:
-        body = get_body(plan.get, entry.body, None)
+        body = _body_of(plan, entry)
         crc32 = entry.crc32 if body is entry.body else checksum(body)
         units = read_units(entry.item_bytes, consistent=False)
         self._ports.emit(CapacitySaved(plan.get.table, units))
@@ -195,8 +195,7 @@ class ReadPath:
         outcome = Outcome.MISS if led else Outcome.COALESCED
         if landing.entry is not None:
             # Another proxy filled while we asked for the lease.
-            body = get_body(plan.get, landing.entry.body, None)
-            return self._built(plan, body, outcome)
+            return self._built(plan, _body_of(plan, landing.entry), outcome)
         assert landing.fetched is not None, "a flight landed with nothing"
         fetched = landing.fetched
         if fetched.found is None and fetched.reply.status == 200:  # noqa: PLR2004
@@ -242,3 +241,9 @@ class ReadPath:
         answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
         answer = answer.explained(BypassReason.CONSISTENT_READ, plan.get.table)
         return replace(answer, stored=stored)
+
+
+def _body_of(plan: ReadPlan, entry: Entry) -> bytes:
+    """Answer from an entry, which may be a partial one only if this very read asked for it."""
+    assert entry.covers(plan.get.names), "an entry that lacks what this read asks for"
+    return get_body(plan.get, entry.body, None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -25,6 +27,7 @@ from proxy.core.values import (
     FenceResult,
     Generation,
     Incarnation,
+    Layout,
     TableName,
     Token,
 )
@@ -48,29 +51,63 @@ class World:
 
     store: Store
     item: ItemIdentity
+    layouts: Iterator[Layout]
     memory: MemoryStore | None = None
     real: RawStore | None = None
 
     def raw(self, key: CacheKey) -> bytes | None:
+        found = self.stored(key)
+        return found[0] if found is not None else None
+
+    def stored(self, key: CacheKey) -> tuple[bytes, dict[bytes, bytes] | None] | None:
+        """Return a record, and a hash's attributes."""
         if self.memory is not None:
-            return self.memory.raw(key)
-        assert self.real is not None
-        found: bytes | None = self.real.run("GET", key)
-        return found
+            stored = self.memory.scripts.stored(key)
+            if stored is None:
+                return None
+            return stored.raw, None if stored.fields is None else dict(stored.fields)
+        raw = _real(self).run("GET", key)
+        if not isinstance(raw, Exception):
+            return None if raw is None else (raw, None)
+        flat = _real(self).run("HGETALL", key)
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return fields.pop(b""), fields
 
     def put(self, key: CacheKey, raw: bytes) -> None:
+        """Put a string in a record's place."""
         if self.memory is not None:
             self.memory.put_raw(key, raw)
         else:
-            assert self.real is not None
-            self.real.run("SET", key, raw)
+            _real(self).run("SET", key, raw)
+
+    def change(self, key: CacheKey, raw: bytes) -> None:
+        """Change a record in its place: a hash keeps its attributes."""
+        if self.memory is not None:
+            self.memory.put_raw(key, raw, attributes_stay=True)
+        elif _real(self).run("TYPE", key) == b"hash":
+            _real(self).pipeline([("HSET", key, b"", raw), ("PERSIST", key)])
+        else:
+            self.put(key, raw)
+
+    def draft(self, text: str = "one", *, age_s: float = 0.0, fresh_s: float = 600.0) -> EntryDraft:
+        """Return an entry that says `text`, for the next layout."""
+        body = shows(text)
+        return EntryDraft(
+            age_s,
+            fresh_s,
+            6000.0,
+            negative=not text,
+            item_bytes=len(body),
+            crc32=zlib.crc32(body),
+            body=body,
+            layout=next(self.layouts),
+        )
 
     def flush(self) -> None:
         if self.memory is not None:
             self.memory.flush()
         else:
-            assert self.real is not None
-            self.real.run("FLUSHALL", "SYNC")
+            _real(self).run("FLUSHALL", "SYNC")
 
     def now_ms(self) -> int:
         return self.memory.now_ms() if self.memory is not None else _real(self).now_ms()
@@ -89,19 +126,19 @@ class World:
         raw = self.raw(key)
         record = unpack(raw) if raw is not None else None
         assert record is not None
-        self.put(key, expired(record).pack())
+        self.change(key, expired(record).pack())
 
     def age(self, by_ms: int) -> None:
         """Let time pass for the item's record, which stays although its time to live is over."""
         record = self.parts()
         assert isinstance(record, EntryBytes | LeaseBytes | PendingBytes)
-        self.put(self.item.cache_key, timed(record, lambda at_ms: at_ms - by_ms).pack())
+        self.change(self.item.cache_key, timed(record, lambda at_ms: at_ms - by_ms).pack())
 
     def become(self, incarnation: Incarnation) -> None:
         """Make the item's entry one of another incarnation."""
         record = self.parts()
         assert isinstance(record, EntryBytes)
-        self.put(self.item.cache_key, replace(record, incarnation=incarnation).pack())
+        self.change(self.item.cache_key, replace(record, incarnation=incarnation).pack())
 
 
 def _real(world: World) -> RawStore:
@@ -110,23 +147,34 @@ def _real(world: World) -> RawStore:
 
 
 @pytest.fixture(params=["memory", "valkey", "redis7"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name the store under test."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["blob", "hash", "mixed"])
+async def world(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Make a store; "mixed" is one of proxies that differ in their layout, or changed it."""
     item = KEYS.item(TableName("orders"), {"pk": {"S": "a"}})
-    if request.param == "memory":
+    layouts = itertools.cycle(
+        [Layout.HASH, Layout.BLOB] if request.param == "mixed" else [Layout(request.param)]
+    )
+    if kind == "memory":
         memory = MemoryStore(CLOCK, FENCE)
-        yield World(memory, item, memory=memory)
+        yield World(memory, item, layouts, memory=memory)
         return
-    running: RunningStore = request.getfixturevalue(request.param)
+    running: RunningStore = request.getfixturevalue(kind)
     running.flush()
     async with live_lanes(options(running.url)) as live:
         await live.until(lambda: live.lanes.serving)
         with RawStore(running.address) as real:
-            yield World(live.store(FENCE), item, real=real)
+            looked_for = Layout.HASH if request.param == "hash" else Layout.BLOB
+            yield World(live.store(FENCE, looked_for), item, layouts, real=real)
 
 
-def draft(text: str = "one", *, age_s: float = 0.0, fresh_s: float = 600.0) -> EntryDraft:
-    body = text.encode()
-    return EntryDraft(age_s, fresh_s, 6000.0, text == "", len(body), zlib.crc32(body), body)
+def shows(text: str) -> bytes:
+    """Return the answer of which an entry says `text`; "" is an absence."""
+    return b'{"Item":{"text":{"S":"%b"}}}' % text.encode() if text else b"{}"
 
 
 async def leased(world: World, token: Token, *, force: bool = False) -> LeaseReply:
@@ -140,7 +188,7 @@ async def filled(world: World, text: str = "one", *, fresh_s: float = 600.0) -> 
     token = CLOCK.token()
     reply = await world.store.lease(world.item, token=token, generation=generation, force=False)
     assert reply.state is LeaseState.LEASED
-    new = draft(text, fresh_s=fresh_s)
+    new = world.draft(text, fresh_s=fresh_s)
     assert await world.store.fill(world.item, token=token, generation=generation, draft=new)
     return generation
 
@@ -175,8 +223,12 @@ async def test_an_entry_comes_back_as_it_was_filled(world: World) -> None:
     assert seen.state is RecordState.ENTRY
     entry = seen.entry
     assert entry is not None
-    assert (entry.body, entry.item_bytes, entry.negative) == (b"hello", 5, False)
-    assert (entry.crc32, entry.digest) == (zlib.crc32(b"hello"), world.item.digest)
+    assert (entry.body, entry.item_bytes, entry.negative) == (
+        shows("hello"),
+        len(shows("hello")),
+        False,
+    )
+    assert (entry.crc32, entry.digest) == (zlib.crc32(shows("hello")), world.item.digest)
     assert entry.generation == generation
     assert before_ms <= entry.filled_ms <= world.now_ms()
     assert entry.soft_ms - entry.filled_ms == 600_000
@@ -242,7 +294,7 @@ async def test_a_record_of_another_release_is_a_write_in_flight(
     token = CLOCK.token()
     await world.store.begin(world.item, token=token)
     result = await world.store.end(
-        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft())
+        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, world.draft())
     )
     assert result is FenceResult.INVALIDATED
 
@@ -255,6 +307,129 @@ async def test_a_table_record_of_another_release_is_left_alone(world: World) -> 
     with pytest.raises(StoreUnavailable):
         await body_seen(world)
     assert world.raw(world.item.table_key) == later
+
+
+# Layouts
+
+
+PAIR = b'{"Item":{"text":{"S":"one"},"n":{"N":"1"}}}'
+
+
+async def put_pair(world: World, layout: Layout, body: bytes = PAIR) -> None:
+    """Fill the item with a body of our own, over whatever is there."""
+    token = CLOCK.token()
+    reply = await leased(world, token, force=True)
+    assert reply.state is LeaseState.LEASED
+    generation = (await world.store.lookup(world.item)).generation
+    new = replace(world.draft(), body=body, crc32=zlib.crc32(body), layout=layout)
+    assert await world.store.fill(world.item, token=token, generation=generation, draft=new)
+
+
+@pytest.mark.parametrize("layout", Layout)
+async def test_an_entry_lies_as_its_filler_wants_it(world: World, layout: Layout) -> None:
+    """A string, or a hash of its attributes; readers see the same item, whatever they expect."""
+    await put_pair(world, layout)
+    stored = world.stored(world.item.cache_key)
+    assert stored is not None
+    attributes = {b'"text"': b'{"S":"one"}', b'"n"': b'{"N":"1"}'}
+    assert stored[1] == (attributes if layout is Layout.HASH else None)
+    entry = (await world.store.lookup(world.item)).entry
+    assert entry is not None
+    assert json.loads(entry.body) == json.loads(PAIR)
+    assert (entry.crc32, entry.covers(None)) == (zlib.crc32(entry.body), True)
+
+
+@pytest.mark.parametrize("layout", Layout)
+async def test_a_lookup_of_some_attributes_finds_them_at_least(
+    world: World, layout: Layout
+) -> None:
+    """What is missing in the item is missing in the entry; who asked for less gets no more."""
+    await put_pair(world, layout)
+    names = ("n", "none")
+    entry = (await world.store.lookup(world.item, names)).entry
+    assert entry is not None
+    shown = json.loads(entry.body)["Item"]
+    if layout is Layout.HASH:
+        assert shown == {"n": {"N": "1"}}
+        assert not entry.covers(None)
+    else:
+        assert shown == json.loads(PAIR)["Item"]
+    assert entry.covers(("n",))
+    assert entry.crc32 == zlib.crc32(entry.body)
+
+
+@pytest.mark.parametrize(("body", "negative"), [(b"{}", True), (b'{"Item":{}}', False)])
+@pytest.mark.parametrize("layout", Layout)
+async def test_an_entry_without_attributes_is_one_in_either_layout(
+    world: World, layout: Layout, body: bytes, *, negative: bool
+) -> None:
+    """An absence and an item without attributes stay apart, for whole and partial readers."""
+    token = CLOCK.token()
+    generation = (await world.store.lookup(world.item)).generation
+    await leased(world, token)
+    new = replace(world.draft(), body=body, negative=negative, layout=layout)
+    await world.store.fill(world.item, token=token, generation=generation, draft=new)
+    for names in (None, ("n",)):
+        entry = (await world.store.lookup(world.item, names)).entry
+        assert entry is not None
+        assert (entry.body, entry.negative) == (body, negative)
+
+
+async def test_a_hit_in_a_lease_is_whole(world: World) -> None:
+    """Readers with other projections may share it."""
+    await put_pair(world, Layout.HASH)
+    entry = (await leased(world, CLOCK.token())).entry
+    assert entry is not None
+    assert json.loads(entry.body) == json.loads(PAIR)
+    assert entry.covers(None)
+
+
+@pytest.mark.parametrize("layout", Layout)
+async def test_no_attribute_of_an_older_entry_shines_through(world: World, layout: Layout) -> None:
+    """A fill replaces the older entry with all that belonged to it."""
+    await put_pair(world, Layout.HASH)
+    await put_pair(world, layout, shows("two"))
+    assert await body_seen(world) == shows("two")
+
+
+async def test_attributes_go_with_their_entry(world: World) -> None:
+    """They stay while the entry is kept or hidden; once it is dropped the record is a string."""
+    await put_pair(world, Layout.HASH)
+    before = world.stored(world.item.cache_key)
+    assert before is not None
+    reader, writer = CLOCK.token(), CLOCK.token()
+    await leased(world, reader, force=True)
+    assert (await world.store.lookup(world.item, ("n",))).state is RecordState.LEASED
+    await world.store.begin(world.item, token=writer)
+    pending = world.stored(world.item.cache_key)
+    assert pending is not None
+    assert pending[1] == before[1]
+    await world.store.invalidate(world.item)
+    dropped = world.stored(world.item.cache_key)
+    assert dropped is not None
+    assert dropped[1] is None
+    assert (await world.store.lookup(world.item, ("n",))).state is RecordState.PENDING
+
+
+async def test_a_hash_of_another_release_is_a_write_in_flight(world: World) -> None:
+    """Its record is unknown, so what stands beside it is too."""
+    await put_pair(world, Layout.HASH)
+    world.change(world.item.cache_key, b"V\x02 of a later release")
+    assert (await world.store.lookup(world.item)).state is RecordState.PENDING
+    assert (await leased(world, CLOCK.token())).state is LeaseState.PENDING
+    await world.store.invalidate(world.item)
+    assert isinstance(world.record(), Tombstone)
+
+
+async def test_a_record_that_lost_its_attributes_is_not_served(world: World) -> None:
+    """An entry that says that its body stands in fields is none as a string."""
+    await put_pair(world, Layout.HASH)
+    raw = world.raw(world.item.cache_key)
+    assert raw is not None
+    world.put(world.item.cache_key, raw)
+    seen = await world.store.lookup(world.item)
+    assert (seen.state, seen.entry) == (RecordState.PENDING, None)
+    assert (await leased(world, CLOCK.token())).state is LeaseState.PENDING
 
 
 # Lease
@@ -279,9 +454,9 @@ async def test_a_lease_that_ran_out_is_granted_to_another(world: World) -> None:
     assert (await world.store.lookup(world.item)).state is RecordState.ABSENT
     assert (await leased(world, new)).state is LeaseState.LEASED
     fill = world.store.fill
-    assert not await fill(world.item, token=old, generation=generation, draft=draft("old"))
-    assert await fill(world.item, token=new, generation=generation, draft=draft("new"))
-    assert await body_seen(world) == b"new"
+    assert not await fill(world.item, token=old, generation=generation, draft=world.draft("old"))
+    assert await fill(world.item, token=new, generation=generation, draft=world.draft("new"))
+    assert await body_seen(world) == shows("new")
 
 
 async def test_a_fresh_entry_is_a_hit_in_the_lease(world: World) -> None:
@@ -290,7 +465,7 @@ async def test_a_fresh_entry_is_a_hit_in_the_lease(world: World) -> None:
     reply = await leased(world, CLOCK.token())
     assert reply.state is LeaseState.HIT
     assert reply.entry is not None
-    assert reply.entry.body == b"one"
+    assert reply.entry.body == shows("one")
     assert reply.store_now_ms >= reply.entry.filled_ms
 
 
@@ -302,11 +477,11 @@ async def test_a_forced_lease_over_a_fresh_entry_keeps_it_serving(world: World) 
     seen = await world.store.lookup(world.item)
     assert seen.state is RecordState.LEASED
     assert seen.entry is not None
-    assert seen.entry.body == b"one"
+    assert seen.entry.body == shows("one")
     assert await world.store.fill(
-        world.item, token=token, generation=generation, draft=draft("two")
+        world.item, token=token, generation=generation, draft=world.draft("two")
     )
-    assert await body_seen(world) == b"two"
+    assert await body_seen(world) == shows("two")
 
 
 async def test_an_entry_in_grace_is_kept_inside_the_lease(world: World) -> None:
@@ -314,22 +489,22 @@ async def test_an_entry_in_grace_is_kept_inside_the_lease(world: World) -> None:
     await filled(world, fresh_s=1.0)
     world.age(2000)
     assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
-    assert await body_seen(world) == b"one"
+    assert await body_seen(world) == shows("one")
     world.expire(world.item.cache_key)
     seen = await world.store.lookup(world.item)
     assert seen.state is RecordState.ENTRY
     assert (await leased(world, CLOCK.token())).state is LeaseState.LEASED
-    assert await body_seen(world) == b"one"
+    assert await body_seen(world) == shows("one")
 
 
 async def test_release_brings_a_kept_entry_back(world: World) -> None:
     """A refresh that brought nothing leaves the older entry as it was."""
     await filled(world)
-    before = world.raw(world.item.cache_key)
+    before = world.stored(world.item.cache_key)
     token = CLOCK.token()
     await leased(world, token, force=True)
     await world.store.release(world.item, token=token)
-    assert world.raw(world.item.cache_key) == before
+    assert world.stored(world.item.cache_key) == before
 
 
 async def test_release_of_a_plain_lease_leaves_nothing(world: World) -> None:
@@ -374,7 +549,9 @@ async def test_a_fill_is_refused_after_begin(world: World) -> None:
     generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
     await leased(world, token)
     await world.store.begin(world.item, token=CLOCK.token())
-    assert not await world.store.fill(world.item, token=token, generation=generation, draft=draft())
+    assert not await world.store.fill(
+        world.item, token=token, generation=generation, draft=world.draft()
+    )
     assert isinstance(world.record(), Pending)
 
 
@@ -384,10 +561,10 @@ async def test_a_fill_is_refused_after_invalidate_and_after_a_flush(world: World
     await leased(world, token)
     await world.store.invalidate(world.item)
     fill = world.store.fill
-    assert not await fill(world.item, token=token, generation=generation, draft=draft())
+    assert not await fill(world.item, token=token, generation=generation, draft=world.draft())
     assert isinstance(world.record(), Tombstone)
     world.flush()
-    assert not await fill(world.item, token=token, generation=generation, draft=draft())
+    assert not await fill(world.item, token=token, generation=generation, draft=world.draft())
     assert world.record() is None
 
 
@@ -396,7 +573,7 @@ async def test_an_entry_that_is_already_past_its_time_is_not_stored(world: World
     generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
     await leased(world, token)
     assert not await world.store.fill(
-        world.item, token=token, generation=generation, draft=draft(age_s=6000.0)
+        world.item, token=token, generation=generation, draft=world.draft(age_s=6000.0)
     )
     assert world.record() is None
 
@@ -405,7 +582,9 @@ async def test_age_counts_from_the_fetch(world: World) -> None:
     """An entry is as old as its fetch, not as its fill."""
     generation, token = (await world.store.lookup(world.item)).generation, CLOCK.token()
     await leased(world, token)
-    await world.store.fill(world.item, token=token, generation=generation, draft=draft(age_s=100.0))
+    await world.store.fill(
+        world.item, token=token, generation=generation, draft=world.draft(age_s=100.0)
+    )
     entry = world.record()
     assert isinstance(entry, Entry)
     assert 100_000 <= world.now_ms() - entry.filled_ms < 100_000 + HOUR_MS
@@ -446,27 +625,27 @@ async def test_an_applied_write_leaves_a_tombstone(world: World) -> None:
 async def test_an_aborted_write_brings_the_hidden_entry_back(world: World) -> None:
     """A write that changed nothing restores the very bytes."""
     await filled(world)
-    before = world.raw(world.item.cache_key)
+    before = world.stored(world.item.cache_key)
     token = CLOCK.token()
     await world.store.begin(world.item, token=token)
     end = await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
     assert end is FenceResult.RESTORED
-    assert world.raw(world.item.cache_key) == before
+    assert world.stored(world.item.cache_key) == before
 
 
 async def test_an_aborted_write_restores_what_a_lease_had_kept(world: World) -> None:
     """A begin hides the entry that a refresh kept; the refresh itself is lost."""
     generation = await filled(world)
-    before = world.raw(world.item.cache_key)
+    before = world.stored(world.item.cache_key)
     reader, writer = CLOCK.token(), CLOCK.token()
     await leased(world, reader, force=True)
     await world.store.begin(world.item, token=writer)
     assert await body_seen(world) is None
     end = await world.store.end(world.item, token=writer, outcome=WriteOutcome.ABORTED)
     assert end is FenceResult.RESTORED
-    assert world.raw(world.item.cache_key) == before
+    assert world.stored(world.item.cache_key) == before
     assert not await world.store.fill(
-        world.item, token=reader, generation=generation, draft=draft("old")
+        world.item, token=reader, generation=generation, draft=world.draft("old")
     )
 
 
@@ -486,10 +665,13 @@ async def test_a_lone_write_through_stores(world: World) -> None:
     generation = await world.store.begin(world.item, token=token)
     assert generation is not None
     end = await world.store.end(
-        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+        world.item,
+        token=token,
+        outcome=WriteOutcome.STORED,
+        stored=(generation, world.draft("new")),
     )
     assert end is FenceResult.STORED
-    assert await body_seen(world) == b"new"
+    assert await body_seen(world) == shows("new")
 
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
@@ -501,7 +683,7 @@ async def test_overlapping_write_throughs_store_nothing(
     tokens = [CLOCK.token(), CLOCK.token()]
     for token in tokens:
         await world.store.begin(world.item, token=token)
-    stored = (generation, draft("new"))
+    stored = (generation, world.draft("new"))
     results = [
         await world.store.end(world.item, token=token, outcome=WriteOutcome.STORED, stored=stored)
         for token in (tokens if first_ends_first else reversed(tokens))
@@ -529,7 +711,10 @@ async def test_a_write_after_one_that_died_is_not_alone(world: World) -> None:
     token = CLOCK.token()
     await world.store.begin(world.item, token=token)
     end = await world.store.end(
-        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+        world.item,
+        token=token,
+        outcome=WriteOutcome.STORED,
+        stored=(generation, world.draft("new")),
     )
     assert end is FenceResult.INVALIDATED
 
@@ -542,7 +727,10 @@ async def test_a_writer_without_its_marker_leaves_a_tombstone(world: World) -> N
     world.flush()
     await filled(world, "between")
     end = await world.store.end(
-        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("late"))
+        world.item,
+        token=token,
+        outcome=WriteOutcome.STORED,
+        stored=(generation, world.draft("late")),
     )
     assert end is FenceResult.LOST
     assert isinstance(world.record(), Tombstone)
@@ -551,7 +739,7 @@ async def test_a_writer_without_its_marker_leaves_a_tombstone(world: World) -> N
 async def test_a_writer_that_begins_again_keeps_its_rights(world: World) -> None:
     """A paused process moves its marker's deadline and is still alone, its entry still hidden."""
     await filled(world)
-    before = world.raw(world.item.cache_key)
+    before = world.stored(world.item.cache_key)
     token = CLOCK.token()
     await world.store.begin(world.item, token=token)
     world.expire(world.item.cache_key)
@@ -560,7 +748,7 @@ async def test_a_writer_that_begins_again_keeps_its_rights(world: World) -> None
     assert len(pending.markers) == 1
     assert pending.markers[0].deadline_ms > world.now_ms()
     await world.store.end(world.item, token=token, outcome=WriteOutcome.ABORTED)
-    assert world.raw(world.item.cache_key) == before
+    assert world.stored(world.item.cache_key) == before
 
 
 async def test_an_end_in_another_incarnation_stores_nothing(world: World) -> None:
@@ -573,7 +761,10 @@ async def test_an_end_in_another_incarnation_stores_nothing(world: World) -> Non
     other = replace(pending, markers=(replace(marker, incarnation=b"formerly"),))
     world.put(world.item.cache_key, other.pack())
     end = await world.store.end(
-        world.item, token=token, outcome=WriteOutcome.STORED, stored=(generation, draft("new"))
+        world.item,
+        token=token,
+        outcome=WriteOutcome.STORED,
+        stored=(generation, world.draft("new")),
     )
     assert end is FenceResult.INVALIDATED
 
@@ -615,7 +806,7 @@ async def test_invalidate_takes_a_writers_right_to_store(world: World) -> None:
         await world.store.begin(world.item, token=token)
         await world.store.invalidate(world.item)
         assert isinstance(world.record(), Pending)
-        stored = (generation, draft()) if outcome is WriteOutcome.STORED else None
+        stored = (generation, world.draft()) if outcome is WriteOutcome.STORED else None
         end = await world.store.end(world.item, token=token, outcome=outcome, stored=stored)
         assert end is FenceResult.INVALIDATED
 
@@ -633,7 +824,7 @@ async def test_a_table_is_not_served_while_a_write_to_it_is_in_flight(world: Wor
     await world.store.end_table(
         world.item.table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False
     )
-    assert await body_seen(world) == b"one"
+    assert await body_seen(world) == shows("one")
 
 
 async def test_a_table_stays_pending_until_its_last_write_ended(world: World) -> None:
@@ -705,5 +896,5 @@ async def test_a_fill_under_an_older_generation_does_not_count(world: World) -> 
     await world.store.end_table(
         world.item.table_key, token=CLOCK.token(), outcome=WriteOutcome.INVALIDATED, remade=False
     )
-    await world.store.fill(world.item, token=token, generation=generation, draft=draft("old"))
+    await world.store.fill(world.item, token=token, generation=generation, draft=world.draft("old"))
     assert await body_seen(world) is None

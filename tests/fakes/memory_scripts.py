@@ -25,17 +25,28 @@ from tests.fakes.record_bytes import (
 PENDING_MAX: Final = 1024
 
 
+Fields = tuple[tuple[bytes, bytes], ...]
+"""The attributes in a hash, in the order of their names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record's bytes, and when the store drops it (None: never)."""
+    """A record's bytes, and when the store drops it (None: never).
+
+    `fields` are the attributes of a hash; None for a string.
+    """
 
     raw: bytes
     expires_ms: int | None
+    fields: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """What fill and a storing end bring: times in milliseconds, counted from `age_ms` ago."""
+    """What fill and a storing end bring: times in milliseconds, counted from `age_ms` ago.
+
+    `fields` are those of an entry that is to be a hash.
+    """
 
     generation: bytes
     digest: bytes
@@ -43,6 +54,7 @@ class NewEntry:
     soft_ms: int
     hard_ms: int
     payload: bytes
+    fields: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,7 @@ class Granted:
 
     word: str
     detail: bytes | int = 0
+    fields: Fields | None = None
 
 
 class MemoryScripts:
@@ -70,12 +83,17 @@ class MemoryScripts:
 
     def get(self, key: bytes) -> bytes | None:
         """Return a record's bytes unless its time is over."""
+        stored = self.stored(key)
+        return stored.raw if stored is not None else None
+
+    def stored(self, key: bytes) -> Stored | None:
+        """Return a record unless its time is over."""
         stored = self.records.get(key)
         if stored is None or (
             stored.expires_ms is not None and stored.expires_ms <= self._now_ms()
         ):
             return None
-        return stored.raw
+        return stored
 
     def lease(
         self,
@@ -114,7 +132,7 @@ class MemoryScripts:
                 strong, kept = record.strong, record.kept
             case EntryBytes(soft_ms=soft_ms):
                 if counts(record) and soft_ms > now_ms and not force:
-                    return Granted("hit", record.pack())
+                    return Granted("hit", record.pack(), self._fields(key))
                 kept = record
         lifetime_ms = self._lease_ms + (self._tombstone_ms if strong else 0)
         if kept is not None and counts(kept):
@@ -122,7 +140,7 @@ class MemoryScripts:
         else:
             kept = None
         lease = LeaseBytes(incarnation, token, now_ms + self._lease_ms, strong, kept)
-        self._put(key, lease, lifetime_ms)
+        self._put(key, lease, lifetime_ms, self._fields(key) if kept else None)
         return Granted("leased", int(strong))
 
     def fill(self, key: bytes, incarnation: bytes, *, token: bytes, new: NewEntry) -> bool:
@@ -140,7 +158,7 @@ class MemoryScripts:
         if lease is None:
             return False
         if lease.kept is not None and lease.kept.usable(incarnation, self._now_ms()):
-            self._put_entry(key, lease.kept)
+            self._put_entry(key, lease.kept, self._fields(key))
         elif lease.strong:
             self._put_tombstone(key)
         else:
@@ -204,7 +222,7 @@ class MemoryScripts:
             if outcome == "S" and new is not None and self._put_new_entry(key, incarnation, new):
                 return "stored"
             if outcome == "A" and hidden and hidden.usable(incarnation, self._now_ms()):
-                self._put_entry(key, hidden)
+                self._put_entry(key, hidden, self._fields(key))
                 return "restored"
         self._put_tombstone(key)
         return "invalidated"
@@ -260,11 +278,19 @@ class MemoryScripts:
             return record
         return None
 
-    def _put(self, key: bytes, record: ItemBytes, lifetime_ms: int) -> None:
-        self.records[key] = Stored(record.pack(), self._now_ms() + max(1, lifetime_ms))
+    def _fields(self, key: bytes) -> Fields | None:
+        """Return the attributes of the entry that is in a record now."""
+        stored = self.stored(key)
+        return stored.fields if stored is not None else None
 
-    def _put_entry(self, key: bytes, entry: EntryBytes) -> None:
-        self._put(key, entry, entry.hard_ms - self._now_ms())
+    def _put(
+        self, key: bytes, record: ItemBytes, lifetime_ms: int, fields: Fields | None = None
+    ) -> None:
+        expires_ms = self._now_ms() + max(1, lifetime_ms)
+        self.records[key] = Stored(record.pack(), expires_ms, fields)
+
+    def _put_entry(self, key: bytes, entry: EntryBytes, fields: Fields | None) -> None:
+        self._put(key, entry, entry.hard_ms - self._now_ms(), fields)
 
     def _put_tombstone(self, key: bytes) -> None:
         until_ms = self._now_ms() + self._tombstone_ms
@@ -273,7 +299,8 @@ class MemoryScripts:
     def _put_pending(self, key: bytes, pending: PendingBytes) -> None:
         now_ms = self._now_ms()
         last_ms = max([now_ms, *(each.deadline_ms for each in pending.markers)])
-        self._put(key, pending, last_ms - now_ms + self._tombstone_ms)
+        fields = self._fields(key) if pending.hidden else None
+        self._put(key, pending, last_ms - now_ms + self._tombstone_ms, fields)
 
     def _put_new_entry(self, key: bytes, incarnation: bytes, new: NewEntry) -> bool:
         """Store an entry whose age counts from its fetch; False when its time is over."""
@@ -284,7 +311,7 @@ class MemoryScripts:
         entry = EntryBytes(
             incarnation, new.generation, new.digest, filled_ms, soft_ms, hard_ms, new.payload
         )
-        self._put_entry(key, entry)
+        self._put_entry(key, entry, new.fields)
         return True
 
 

@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, Sighting, WriteOutcome, sight
+from proxy.core.packing import Attributes, field_of, packed, unpacked, unpacked_sighting
 from proxy.core.policy import FencePolicy
 from proxy.core.record import (
     Entry,
     EntryDraft,
-    Packing,
     Record,
     TableRecord,
     decode_record,
@@ -35,7 +35,7 @@ from proxy.core.values import (
     Token,
 )
 from proxy.flow.ports import Clock
-from tests.fakes.memory_scripts import MemoryScripts, NewEntry, Stored
+from tests.fakes.memory_scripts import Fields, Granted, MemoryScripts, NewEntry, Stored
 from tests.fakes.record_bytes import expired, unpack
 
 T = TypeVar("T")
@@ -119,7 +119,8 @@ class MemoryStore:
         """Let the lease or the markers in a record run out now; the record itself stays."""
         record = unpack(self.scripts.records[key].raw)
         assert record is not None, "a record of another release has no deadline that we know"
-        self.scripts.records[key] = Stored(expired(record).pack(), None)
+        fields = self.scripts.records[key].fields
+        self.scripts.records[key] = Stored(expired(record).pack(), None, fields)
 
     def evict(self, key: CacheKey) -> None:
         """Drop one record, as a full store does."""
@@ -138,9 +139,10 @@ class MemoryStore:
         self.flush()
         self.change_incarnation()
 
-    def put_raw(self, key: CacheKey, raw: bytes) -> None:
+    def put_raw(self, key: CacheKey, raw: bytes, *, attributes_stay: bool = False) -> None:
         """Put any bytes in a record's place, without a lifetime."""
-        self.scripts.records[key] = Stored(raw, None)
+        before = self.scripts.stored(key) if attributes_stay else None
+        self.scripts.records[key] = Stored(raw, None, before.fields if before else None)
 
     def raw(self, key: CacheKey) -> bytes | None:
         """Return a record's bytes."""
@@ -166,7 +168,9 @@ class MemoryStore:
 
     # The port
 
-    async def lookup(self, identity: ItemIdentity) -> Sighting:
+    async def lookup(
+        self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+    ) -> Sighting:
         """See `ports.Store`."""
 
         def run() -> Sighting:
@@ -178,13 +182,16 @@ class MemoryStore:
             if table is None:
                 reason = "a table's record is of another release"
                 raise StoreUnavailable(StoreFailure.REFUSED, reason)
-            return sight(
+            seen = sight(
                 decode_record(raw) if raw is not None else None,
                 table,
                 incarnation=self.incarnation,
                 digest=identity.digest,
                 store_now_ms=self.now_ms(),
             )
+            stored = self.scripts.stored(identity.cache_key)
+            fields = stored.fields if stored is not None else None
+            return unpacked_sighting(seen, beside(fields, names), not_compressed)
 
         return await self._step("lookup", identity.cache_key, run, serving=True)
 
@@ -202,7 +209,7 @@ class MemoryStore:
                 token=token,
                 force=force,
             )
-            return self._reply(LeaseState(granted.word), granted.detail)
+            return self._reply(LeaseState(granted.word), granted)
 
         return await self._step("lease", identity.cache_key, run, serving=True)
 
@@ -302,11 +309,14 @@ class MemoryStore:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one table")
         return record
 
-    def _reply(self, state: LeaseState, detail: bytes | int) -> LeaseReply:
-        now_ms = self.now_ms()
+    def _reply(self, state: LeaseState, granted: Granted) -> LeaseReply:
+        now_ms, detail = self.now_ms(), granted.detail
         if isinstance(detail, bytes):
-            entry = decode_record(detail)
-            assert isinstance(entry, Entry), "lease answered HIT without an entry"
+            record = decode_record(detail)
+            assert isinstance(record, Entry), "lease answered HIT without an entry"
+            entry = unpacked(record, beside(granted.fields, None), not_compressed)
+            if entry is None:
+                return LeaseReply(LeaseState.PENDING, store_now_ms=now_ms)
             return LeaseReply(state, entry=entry, store_now_ms=now_ms)
         if state is LeaseState.WAIT:
             return LeaseReply(state, wait_s=detail / 1000, store_now_ms=now_ms)
@@ -347,11 +357,29 @@ class MemoryStore:
 
 def new_entry(identity: ItemIdentity, generation: Generation, draft: EntryDraft) -> NewEntry:
     """Return a draft as the scripts take it."""
+    payload, *rest = packed(draft, not_compressed)
+    fields = tuple(sorted(zip(rest[1::2], rest[2::2], strict=True))) if rest else None
     return NewEntry(
         generation,
         identity.digest,
         round(draft.age_s * 1000),
         round(draft.fresh_s * 1000),
         round(draft.hard_s * 1000),
-        draft.payload(Packing.PLAIN, draft.body),
+        payload,
+        fields,
     )
+
+
+def beside(fields: Fields | None, names: tuple[str, ...] | None) -> Attributes | None:
+    """Return what a read of these attributes finds in a hash, None for a string."""
+    if fields is None:
+        return None
+    wanted = dict(fields)
+    if names is not None:
+        wanted = {each: wanted[each] for each in map(field_of, names) if each in wanted}
+    return Attributes(wanted, names)
+
+
+def not_compressed(_body: bytes) -> bytes | None:
+    """Compress nothing and decompress nothing: this store has room."""
+    return None

@@ -61,15 +61,14 @@ class Comparison:
     def _compare(self, chunk: Mapping[tuple[Stored | None, Call], Done], now_ms: int) -> list[str]:
         commands: list[tuple[Word, ...]] = []
         for before, call in chunk:
-            commands.append(_set(before))
+            commands += _set(before)
             commands.append(("EVALSHA", self._shas[call.step], 1, _KEY, *call.arguments))
-            commands.append(("GET", _KEY))
-            commands.append(("PEXPIRETIME", _KEY))
+            commands += [("GET", _KEY), ("HGETALL", _KEY), ("PEXPIRETIME", _KEY)]
         replies = self._store.pipeline(commands)
         differences = []
         for i, ((before, call), expected) in enumerate(chunk.items()):
-            _, reply, raw, expires_ms = replies[4 * i : 4 * i + 4]
-            after = None if raw is None else Stored(raw, expires_ms if expires_ms > 0 else None)
+            reply, raw, flat, expires_ms = replies[7 * i + 3 : 7 * i + 7]
+            after = _stored(raw, flat, expires_ms)
             real = _settled(Done(_without_clock(call, reply), after), now_ms)
             model = _settled(expected, now_ms)
             if real != model:
@@ -77,18 +76,39 @@ class Comparison:
         return differences
 
 
-def _set(before: Stored | None) -> tuple[Word, ...]:
-    if before is None:
-        return ("DEL", _KEY)
-    if before.expires_ms is None:
-        return ("SET", _KEY, before.raw)
-    return ("SET", _KEY, before.raw, "PXAT", before.expires_ms)
+def _set(before: Stored | None) -> list[tuple[Word, ...]]:
+    """Return three commands that put a record in place."""
+    put: tuple[Word, ...] = ("PING",)
+    lives: tuple[Word, ...] = ("PING",)
+    if before is not None and before.fields is None:
+        put = ("SET", _KEY, before.raw)
+    elif before is not None and before.fields is not None:
+        words = (word for field in before.fields for word in field)
+        put = ("HSET", _KEY, b"", before.raw, *words)
+    if before is not None and before.expires_ms is not None:
+        lives = ("PEXPIREAT", _KEY, before.expires_ms)
+    return [("DEL", _KEY), put, lives]
+
+
+def _stored(raw: Any, flat: Any, expires_ms: int) -> Stored | None:
+    """Return the record that replies to GET, HGETALL and PEXPIRETIME show."""
+    if raw is None:
+        return None
+    lives = expires_ms if expires_ms > 0 else None
+    if not isinstance(raw, Exception):
+        return Stored(raw, lives)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Stored(fields.pop(b""), lives, tuple(sorted(fields.items())))
 
 
 def _without_clock(call: Call, reply: Any) -> Any:
     match call.step, reply:
-        case "lease", [word, detail, int()]:
-            return (word.decode(), detail)
+        case "lease", [word, detail, int(), *rest]:
+            flat = rest[0] if rest else [b"", b""]
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            assert not rest or fields[b""] == detail, "a hit that is not the hash's record"
+            del fields[b""]
+            return (word.decode(), detail, tuple(sorted(fields.items())) if rest else None)
         case "end", bytes():
             return reply.decode()
         case _:
@@ -107,10 +127,10 @@ def _settled(done: Done, now_ms: int) -> tuple[Any, Any]:
 
     def reply(given: Any) -> Any:
         match given:
-            case ("wait", left_ms):
+            case ("wait", left_ms, None):
                 return ("wait", units(now_ms + left_ms))
-            case ("hit", raw):
-                return ("hit", record(raw))
+            case ("hit", raw, fields):
+                return ("hit", record(raw), fields)
             case bytes():
                 return record(given)
             case _:
@@ -120,4 +140,4 @@ def _settled(done: Done, now_ms: int) -> tuple[Any, Any]:
         return reply(done.reply), None
     expires_ms = done.after.expires_ms
     lives = None if expires_ms is None else units(expires_ms)
-    return reply(done.reply), (record(done.after.raw), lives)
+    return reply(done.reply), (record(done.after.raw), lives, done.after.fields)

@@ -87,11 +87,11 @@ def _times_out(
     record = unpack(item.raw)
     match record:
         case EntryBytes(soft_ms=soft_ms) if caught_up or lag:
-            grace = Stored(replace(record, soft_ms=PAST_MS).pack(), item.expires_ms)
+            grace = replace(item, raw=replace(record, soft_ms=PAST_MS).pack())
             past = () if soft_ms == PAST_MS else (("the entry is in grace", grace),)
             return (*past, ("the entry is past its time", None))
         case LeaseBytes(deadline_ms=deadline_ms, strong=strong, kept=kept):
-            over = Stored(expired(record).pack(), item.expires_ms)
+            over = replace(item, raw=expired(record).pack())
             live = () if deadline_ms == PAST_MS else (("the lease runs out", over),)
             gone = ("the lease is gone", None)
             bare = Stored(replace(record, kept=None).pack(), item.expires_ms)
@@ -124,4 +124,4 @@ def _marker_over(stored: Stored, token: bytes) -> Stored | None:
         changed = replace(record, markers=until).pack()
     else:
         return None
-    return None if changed == stored.raw else Stored(changed, stored.expires_ms)
+    return None if changed == stored.raw else replace(stored, raw=changed)

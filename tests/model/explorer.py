@@ -66,7 +66,9 @@ class _World:
             leased = self._specification.perform(
                 None, steps.lease(incarnation_of(0), generation, token_of("warmer", 0), force=False)
             ).after
-            fill = steps.fill(incarnation_of(0), generation, token_of("warmer", 0), 0)
+            as_hash = self._scenario.writers_hash
+            warmer = token_of("warmer", 0)
+            fill = steps.fill(incarnation_of(0), generation, warmer, 0, as_hash=as_hash)
             item = self._specification.perform(leased, fill).after
         return State(
             item=item,

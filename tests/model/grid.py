@@ -89,8 +89,25 @@ def _items(now_ms: int) -> Iterator[Stored]:
     records: list[ItemBytes] = [*entries, *leases, *pending, *tombstones]
     for record in records:
         yield Stored(record.pack(), now_ms + 2 * HARD_MS)
+    for record in records:
+        if (hashed := _as_hash(record)) is not None:
+            yield Stored(hashed.pack(), now_ms + 2 * HARD_MS, steps.fields_of(7))
+    yield Stored(b"V\x02", now_ms + HARD_MS, steps.fields_of(7))
     foreign = [b"V\x02", b"P\x02 of a later release", b"X\x01", b"", b"V"]
     yield from (Stored(raw, now_ms + HARD_MS) for raw in foreign)
+
+
+def _as_hash(record: ItemBytes) -> ItemBytes | None:
+    """Return the record with its entry's body beside it; None where there is no entry in it."""
+    match record:
+        case EntryBytes():
+            return replace(record, payload=steps.PAYLOAD_OF_HASH)
+        case LeaseBytes(kept=EntryBytes() as kept):
+            return replace(record, kept=replace(kept, payload=steps.PAYLOAD_OF_HASH))
+        case PendingBytes(hidden=EntryBytes() as hidden):
+            return replace(record, hidden=replace(hidden, payload=steps.PAYLOAD_OF_HASH))
+        case _:
+            return None
 
 
 def _crowd(deadline_ms: int) -> tuple[Marker, ...]:
@@ -104,12 +121,14 @@ def _calls() -> Iterator[Call]:
         yield steps.lease(incarnation, generation, ME, force=bool(force))
     for incarnation in (HERE, ELSEWHERE):
         yield steps.fill(incarnation, NOW, ME, 8)
+        yield steps.fill(incarnation, NOW, ME, 8, as_hash=True)
         yield steps.release(incarnation, ME)
         yield steps.begin(incarnation, ME, gate_open=True)
         yield steps.begin(incarnation, ME, gate_open=False)
         yield steps.end(incarnation, ME, "I")
         yield steps.end(incarnation, ME, "A")
         yield steps.end(incarnation, ME, "S", *steps.draft(NOW, 9))
+        yield steps.end(incarnation, ME, "S", *steps.draft(NOW, 9, as_hash=True))
     too_old = steps.draft(NOW, 9, age_ms=HARD_MS, hard_ms=HARD_MS)
     aged = steps.draft(NOW, 9, age_ms=LEASE_MS)
     for draft in (too_old, aged):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from proxy.core.fence import RecordState, Sighting, sight
 from proxy.core.record import decode_record, decode_table
@@ -13,8 +13,6 @@ from tests.model import steps
 from tests.model.steps import DIGEST, Specification
 from tests.model.world import Reader, Scenario, State, Step, incarnation_of, token_of
 from tests.model.writers import on_table
-
-_PAYLOAD_AT: Final = 58 + len(steps.PAYLOAD_HEAD)
 
 
 class Readers:
@@ -55,9 +53,9 @@ class Readers:
             yield self._go("dies", s, i, "done")
 
     def _look_up(self, s: State, i: int) -> Step:
-        raw = s.item.raw if s.item else None
+        found = (s.item.raw, s.item.fields) if s.item else None
         phase = "second read" if s.gate_open else "fetch only"
-        learned = {"floor": s.floor, "raw": raw, "incarnation": s.incarnation}
+        learned = {"floor": s.floor, "found": found, "incarnation": s.incarnation}
         return self._go("looks up", s, i, phase, **learned)
 
     def _second_read(self, s: State, i: int) -> Iterator[Step]:
@@ -65,7 +63,7 @@ class Readers:
         if s.readers[i].incarnation != s.incarnation:
             yield self._go("lost its connection", s, i, "fetch only")
         elif table is None or table.abandoned(self._specification.now_ms):
-            yield self._go("must learn the generation", s, i, "learn", raw=None)
+            yield self._go("must learn the generation", s, i, "learn", found=None)
         else:
             yield self._sighted(i, s)
 
@@ -73,15 +71,17 @@ class Readers:
         me, kind = s.readers[i], self._scenario.readers[i]
         assert s.table is not None, "somebody just read it"
         now_ms = self._specification.now_ms
-        seen = _sight(me.raw, s.table.raw, incarnation_of(me.incarnation), now_ms)
+        raw, fields = me.found or (None, None)
+        seen = _sight(raw, s.table.raw, incarnation_of(me.incarnation), now_ms)
         if seen.table_pending:
-            return self._go("sees a pending table", s, i, "fetch only", raw=None)
-        learned = {"generation": seen.generation, "raw": None}
+            return self._go("sees a pending table", s, i, "fetch only", found=None)
+        learned = {"generation": seen.generation, "found": None}
         if seen.entry is None or kind == "forcing":
             return self._go(f"sees {seen.state}", s, i, "lease", **learned)
         stale = seen.entry.soft_ms <= now_ms and seen.state is not RecordState.LEASED
         then = "lease, answered" if stale else "done"
-        value = int(seen.entry.body)
+        assert raw is not None, "an entry was seen in it"
+        value = steps.value_of(raw, fields)
         return self._answer("hits", s, i, value, cached=True, then=then, **learned)
 
     def _lease(self, s: State, i: int) -> Step:
@@ -92,14 +92,16 @@ class Readers:
         incarnation, force = incarnation_of(s.incarnation), kind == "forcing"
         call = steps.lease(incarnation, me.generation, token_of("reader", i), force=force)
         done = self._specification.perform(s.item, call)
-        word, detail = done.reply
+        word, detail, fields = done.reply
         after = s._replace(item=done.after)
         if word == "leased":
             fetch = "fetch weakly" if kind == "weak" and not detail else "fetch"
             phase = f"{fetch}, answered" if _answered(me) else fetch
             return self._go(f"leases {detail}", after, i, phase)
         if word == "hit" and not _answered(me):
-            return self._answer("hits in lease", after, i, _value(detail), cached=True)
+            return self._answer(
+                "hits in lease", after, i, steps.value_of(detail, fields), cached=True
+            )
         return self._go(f"does not lease: {word}", after, i, without)
 
     def _fetch(self, s: State, i: int) -> Iterator[Step]:
@@ -115,7 +117,8 @@ class Readers:
         released = self._specification.perform(s.item, steps.release(incarnation, token))
         endings = [("releases", released)]
         if s.gate_open:
-            call = steps.fill(incarnation, me.generation, token, me.value)
+            as_hash = self._scenario.readers_hash
+            call = steps.fill(incarnation, me.generation, token, me.value, as_hash=as_hash)
             filled = self._specification.perform(s.item, call)
             endings.append((f"fills {me.value}" if filled.reply else "may not fill", filled))
         for label, done in endings:
@@ -155,10 +158,6 @@ class Readers:
 
 def _answered(reader: Reader) -> bool:
     return reader.phase.endswith(", answered")
-
-
-def _value(entry: bytes) -> int:
-    return int(entry[_PAYLOAD_AT:])
 
 
 @cache

@@ -7,10 +7,14 @@ with these values; what it has used is then compared with the real scripts, call
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, NamedTuple
 
+from proxy.core.packing import unpacked
 from proxy.core.policy import FencePolicy
-from tests.fakes.memory_scripts import MemoryScripts, NewEntry, Stored
+from proxy.core.record import Entry, Leased, Packing, decode_record
+from tests.fakes.memory_scripts import Fields, MemoryScripts, NewEntry, Stored
+from tests.fakes.memory_store import beside, not_compressed
 
 UNIT_MS: Final = 10_000_000
 """Times of records are compared in this unit, so exploring and comparing may take that long."""
@@ -26,6 +30,7 @@ FENCE: Final = FencePolicy(
 )
 DIGEST: Final = b"the item's digest"[:16]
 PAYLOAD_HEAD: Final = bytes(9)
+PAYLOAD_OF_HASH: Final = bytes([Packing.FIELDS]) + bytes(8)
 
 
 class Call(NamedTuple):
@@ -48,9 +53,11 @@ def lease(incarnation: bytes, generation: bytes, token: bytes, *, force: bool) -
     return Call("lease", arguments)
 
 
-def fill(incarnation: bytes, generation: bytes, token: bytes, value: int) -> Call:
+def fill(
+    incarnation: bytes, generation: bytes, token: bytes, value: int, *, as_hash: bool = False
+) -> Call:
     """Store `value` under a lease."""
-    return Call("fill", (incarnation, token, *draft(generation, value)))
+    return Call("fill", (incarnation, token, *draft(generation, value, as_hash=as_hash)))
 
 
 def release(incarnation: bytes, token: bytes) -> Call:
@@ -79,10 +86,36 @@ def table(step: str, fresh: bytes, token: bytes) -> Call:
 
 
 def draft(
-    generation: bytes, value: int, *, age_ms: int = 0, hard_ms: int = HARD_MS
+    generation: bytes,
+    value: int,
+    *,
+    age_ms: int = 0,
+    hard_ms: int = HARD_MS,
+    as_hash: bool = False,
 ) -> tuple[Any, ...]:
     """Return what fill and end take for a new entry that says `value`."""
-    return (generation, DIGEST, age_ms, SOFT_MS, hard_ms, PAYLOAD_HEAD + str(value).encode())
+    times = (generation, DIGEST, age_ms, SOFT_MS, hard_ms)
+    if as_hash:
+        words = (word for field in fields_of(value) for word in field)
+        return (*times, PAYLOAD_OF_HASH, b"hash", *words)
+    return (*times, PAYLOAD_HEAD + b'{"Item":{"value":%d}}' % value)
+
+
+def fields_of(value: int) -> Fields:
+    """Return the attributes of an entry that says `value`; one is in no other's."""
+    return (b'"only in %d"' % value, b"0"), (b'"value"', b"%d" % value)
+
+
+def value_of(raw: bytes, fields: Fields | None) -> int:
+    """Return what an entry says to whoever decodes it."""
+    record = decode_record(raw)
+    inside = record.kept if isinstance(record, Leased) else record
+    assert isinstance(inside, Entry), "no entry"
+    entry = unpacked(inside, beside(fields, None), not_compressed)
+    assert entry is not None, "an entry that does not belong to its fields"
+    item = json.loads(entry.body)["Item"]
+    assert fields is None or len(item) == len(fields_of(0)), "attributes of two entries"
+    return int(item["value"])
 
 
 class Specification:
@@ -119,10 +152,10 @@ class Specification:
                     token=token,
                     force=bool(force),
                 )
-                return (granted.word, granted.detail)
+                return (granted.word, granted.detail, granted.fields)
             case "fill":
                 incarnation, token, *new = arguments
-                return int(scripts.fill(b"", incarnation, token=token, new=NewEntry(*new)))
+                return int(scripts.fill(b"", incarnation, token=token, new=_new_entry(*new)))
             case "release":
                 return int(scripts.release(b"", arguments[0], token=arguments[1]))
             case "begin":
@@ -130,7 +163,7 @@ class Specification:
                 return int(scripts.begin(b"", incarnation, token=token, gate_open=bool(gate)))
             case "end":
                 incarnation, token, outcome, _, *new = arguments
-                stored = NewEntry(*new) if new else None
+                stored = _new_entry(*new) if new else None
                 return scripts.end(b"", incarnation, token=token, outcome=outcome, new=stored)
             case "invalidate":
                 scripts.invalidate(b"")
@@ -140,3 +173,14 @@ class Specification:
                 return scripts.table(b"", step, fresh=fresh, token=token) or 0
             case unknown:
                 raise ValueError(unknown)
+
+
+def _new_entry(*arguments: Any) -> NewEntry:
+    *times, payload = arguments[:6]
+    rest = arguments[7:]  # after the word
+    fields = tuple(sorted(zip(rest[::2], rest[1::2], strict=True)))
+    generation, digest, age_ms, soft_ms, hard_ms = times
+    as_hash = len(arguments) > 6
+    return NewEntry(
+        generation, digest, age_ms, soft_ms, hard_ms, payload, fields if as_hash else None
+    )

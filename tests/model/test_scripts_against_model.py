@@ -39,6 +39,12 @@ SCENARIOS = [
     _scenario("weak weak", "put", "warm crash refuse expiry ackonly"),
     _scenario("weak", "put update", "warm crash refuse expiry ackonly"),
     _scenario("reader", "put put", "warm crash failover expiry"),
+    _scenario("reader reader", "put", "warm crash rcrash refuse expiry hash"),
+    _scenario("reader forcing", "put", "warm crash refuse expiry mixed"),
+    _scenario("reader", "put update", "warm crash refuse expiry hash"),
+    _scenario("reader", "put put", "early crash refuse flush ackonly expiry mixed"),
+    _scenario("reader reader", "outsider put", "warm refuse ackonly hash"),
+    _scenario("reader", "put put", "warm crash failover hash"),
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.fakes.memory_scripts import Stored
+from tests.fakes.memory_scripts import Fields, Stored
 
 
 class Reader(NamedTuple):
@@ -16,7 +16,7 @@ class Reader(NamedTuple):
 
     phase: str = "idle"
     floor: int = 0
-    raw: bytes | None = None
+    found: tuple[bytes, Fields | None] | None = None
     generation: bytes = b""
     value: int = 0
     incarnation: int = 0
@@ -61,13 +61,24 @@ class Scenario:
             (readers die), "refuse" (DynamoDB may refuse a write), "expiry" (leases, tombstones
             and entries may run out), "early" (a marker may run out before its write's effect),
             "flush" or "failover" (once), "warm" (start with an entry), "lag" (entries may run out
-            while DynamoDB's replicas lag behind), "ackonly" (promise only nothing older than
+            while DynamoDB's replicas lag behind), "hash" (entries are hashes), "mixed" (readers
+            fill hashes, writers store strings), "ackonly" (promise only nothing older than
             acknowledged, not what other readers saw).
     """
 
     readers: tuple[str, ...]
     writers: tuple[str, ...]
     options: frozenset[str]
+
+    @property
+    def readers_hash(self) -> bool:
+        """Whether readers fill hashes."""
+        return bool(self.options & {"hash", "mixed"})
+
+    @property
+    def writers_hash(self) -> bool:
+        """Whether writers store hashes."""
+        return "hash" in self.options
 
     def __str__(self) -> str:
         return " ".join([*self.readers, *self.writers, "+", *sorted(self.options)])

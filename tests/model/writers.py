@@ -60,7 +60,9 @@ class Writers:
         if me.phase == "refused":
             call = steps.end(incarnation, token, "A")
         elif self._scenario.writers[i] == "put" and me.generation is not None:
-            call = steps.end(incarnation, token, "S", *steps.draft(me.generation, me.value))
+            as_hash = self._scenario.writers_hash
+            draft = steps.draft(me.generation, me.value, as_hash=as_hash)
+            call = steps.end(incarnation, token, "S", *draft)
         else:
             call = steps.end(incarnation, token, "I")
         done = self._specification.perform(s.item, call)

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.policy import FencePolicy
-from proxy.core.values import Incarnation
+from proxy.core.values import Incarnation, Layout
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_lanes import RedisLanes, StoreOptions
@@ -34,9 +34,9 @@ class LiveLanes:
     lanes: RedisLanes = field(init=False)
     told: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def store(self, fence: FencePolicy) -> RedisStore:
-        """Return a store over these lanes."""
-        return RedisStore(self.lanes, fence=fence, clock=self.clock)
+    def store(self, fence: FencePolicy, layout: Layout = Layout.BLOB) -> RedisStore:
+        """Return a store over these lanes that takes records for this layout."""
+        return RedisStore(self.lanes, fence=fence, clock=self.clock, layout_of=lambda _: layout)
 
     @property
     def incarnation(self) -> Incarnation:

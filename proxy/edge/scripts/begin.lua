@@ -2,7 +2,7 @@
 -- Replies 1, or 0 when the record already holds PENDING_MAX writers.
 local incarnation, token, deadline = ARGV[1], ARGV[2], now + tonumber(ARGV[3])
 local solo = ARGV[4] == '1'
-local record = redis.call('GET', KEYS[1])
+local record, is_hash = read(KEYS[1])
 local state = state_of(record)
 local markers, hidden = {}, ''
 
@@ -11,7 +11,7 @@ if state == 'P' then
   for _, m in ipairs(markers) do
     if m.token == token then -- a proxy that was paused begins again: nobody came in between, or solo is lost already
       m.deadline = deadline
-      put_pending(KEYS[1], markers, hidden, tonumber(ARGV[5]))
+      put_pending(KEYS[1], markers, hidden, tonumber(ARGV[5]), is_hash)
       return 1
     end
   end
@@ -33,5 +33,5 @@ elseif state == '?' then
 end
 if not usable(hidden, incarnation) then hidden = '' end
 markers[#markers + 1] = { token = token, incarnation = incarnation, deadline = deadline, solo = solo }
-put_pending(KEYS[1], markers, hidden, tonumber(ARGV[5]))
+put_pending(KEYS[1], markers, hidden, tonumber(ARGV[5]), is_hash)
 return 1

@@ -24,21 +24,46 @@ local function usable(entry, incarnation)
   return #entry >= 67 and string.sub(entry, 3, 10) == incarnation and hard_of(entry) > now
 end
 
-local function put(key, record, lifetime_ms)
-  redis.call('SET', key, record, 'PX', math.max(1, math.ceil(lifetime_ms)))
+-- An item's record is a string, or a hash: then the record is the field '', the other fields are the attributes of
+-- the one entry in it, and there is always such an entry. Second reply: whether it is a hash.
+local function read(key)
+  local record = redis.pcall('GET', key)
+  if type(record) ~= 'table' then return record, false end
+  record = redis.pcall('HGET', key, '')
+  return type(record) == 'string' and record or '?', true
 end
 
-local function put_entry(key, entry) put(key, entry, hard_of(entry) - now) end
+-- Put a record in place of the present one. `attributes_stay`: the present one is a hash, and its entry is inside the
+-- new one too. SET replaces a hash with all its fields.
+local function put(key, record, lifetime_ms, attributes_stay)
+  lifetime_ms = math.max(1, math.ceil(lifetime_ms))
+  if attributes_stay then
+    redis.call('HSET', key, '', record)
+    redis.call('PEXPIRE', key, lifetime_ms)
+  else
+    redis.call('SET', key, record, 'PX', lifetime_ms)
+  end
+end
+
+local function put_entry(key, entry, attributes_stay) put(key, entry, hard_of(entry) - now, attributes_stay) end
 
 local function put_tombstone(key, tombstone_ms)
   put(key, 'T' .. FORMAT .. u64(now + tombstone_ms), tombstone_ms)
 end
 
--- Build and store an entry whose age counts from `filled`; false when it is already past its time.
-local function put_new_entry(key, incarnation, generation, digest, filled, soft_ms, hard_ms, payload)
+-- Build and store an entry whose age counts from `filled`; false when it is already past its time. From ARGV[rest]:
+-- for an entry that is to be a hash, 'hash', then name and text of each attribute (few enough to unpack).
+local function put_new_entry(key, incarnation, generation, digest, filled, soft_ms, hard_ms, payload, rest)
   if filled + hard_ms <= now then return false end
-  put_entry(key, 'V' .. FORMAT .. incarnation .. generation .. digest
-    .. u64(filled) .. u64(filled + soft_ms) .. u64(filled + hard_ms) .. payload)
+  local entry = 'V' .. FORMAT .. incarnation .. generation .. digest
+    .. u64(filled) .. u64(filled + soft_ms) .. u64(filled + hard_ms) .. payload
+  if ARGV[rest] == 'hash' then
+    redis.call('DEL', key) -- attributes of an older entry must not shine through
+    redis.call('HSET', key, '', entry, unpack(ARGV, rest + 1))
+    put_entry(key, entry, true)
+  else
+    put_entry(key, entry, false)
+  end
   return true
 end
 
@@ -65,7 +90,7 @@ local function read_pending(record)
 end
 
 -- The tombstone's time is added: a P that died must still be seen as one (its write may be new).
-local function put_pending(key, markers, hidden, tombstone_ms)
+local function put_pending(key, markers, hidden, tombstone_ms, is_hash)
   local parts = { 'P' .. FORMAT .. struct.pack('>I2', #markers) }
   local last = now
   for _, m in ipairs(markers) do
@@ -73,5 +98,5 @@ local function put_pending(key, markers, hidden, tombstone_ms)
     last = math.max(last, m.deadline)
   end
   parts[#parts + 1] = hidden
-  put(key, table.concat(parts), last - now + tombstone_ms)
+  put(key, table.concat(parts), last - now + tombstone_ms, is_hash and hidden ~= '')
 end

@@ -1,7 +1,7 @@
 -- End a write whose outcome is known. ARGV: incarnation, token, outcome S/I/A, tombstone ms and, for S,
--- generation, digest, age ms, soft ms, hard ms, payload. Replies the name of a FenceResult.
+-- generation, digest, age ms, soft ms, hard ms, payload, attributes. Replies the name of a FenceResult.
 local incarnation, token, outcome, tombstone_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local record = redis.call('GET', KEYS[1])
+local record, is_hash = read(KEYS[1])
 local markers, hidden = {}, ''
 if state_of(record) == 'P' then markers, hidden = read_pending(record) end
 
@@ -27,10 +27,10 @@ if not mine then
 end
 if mine.solo and mine.incarnation == incarnation then
   if outcome == 'S' and put_new_entry(KEYS[1], incarnation, ARGV[5], ARGV[6], now - tonumber(ARGV[7]),
-      tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]) then
+      tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], 11) then
     return 'stored'
   elseif outcome == 'A' and usable(hidden, incarnation) then
-    put_entry(KEYS[1], hidden)
+    put_entry(KEYS[1], hidden, is_hash)
     return 'restored'
   end
 end

@@ -1,11 +1,12 @@
 -- Store a fetched entry under its lease. ARGV: incarnation, token, generation, digest, age ms, soft ms,
--- hard ms, payload. Replies 1 when stored, 0 when the lease had gone.
-local record = redis.call('GET', KEYS[1])
+-- hard ms, payload, attributes. Replies 1 when stored, 0 when the lease had gone.
+local record = read(KEYS[1])
 if state_of(record) ~= 'L' then return 0 end
 local holder, token = read_lease(record)
 if holder ~= ARGV[1] or token ~= ARGV[2] then return 0 end
 local filled = now - tonumber(ARGV[5])
-if put_new_entry(KEYS[1], ARGV[1], ARGV[3], ARGV[4], filled, tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]) then
+local soft_ms, hard_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+if put_new_entry(KEYS[1], ARGV[1], ARGV[3], ARGV[4], filled, soft_ms, hard_ms, ARGV[8], 9) then
   return 1
 end
 redis.call('DEL', KEYS[1])

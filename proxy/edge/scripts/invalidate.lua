@@ -1,5 +1,5 @@
 -- Out-of-band write, purge or replayed debt. ARGV: tombstone ms. It never stores, so duplicates are harmless.
-local record = redis.call('GET', KEYS[1])
+local record = read(KEYS[1])
 if state_of(record) == 'P' then
   local markers = read_pending(record)
   for _, m in ipairs(markers) do m.solo = false end

@@ -1,5 +1,6 @@
 -- Ask for permission to fill. ARGV: incarnation, generation, digest, token, lease ms, tombstone ms, force.
--- Replies: {'hit', V} | {'leased', strong} | {'wait', ms} | {'pending'}, each followed by now.
+-- Replies: {'hit', V} | {'leased', strong} | {'wait', ms} | {'pending'}, each followed by now; and after a hit on a
+-- hash by all its fields, since whoever shares the hit may want any of them.
 local incarnation, generation, digest, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease_ms, tombstone_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local force = ARGV[7] == '1'
@@ -9,7 +10,7 @@ local function counts(entry)
     and string.sub(entry, 19, 34) == digest
 end
 
-local record = redis.call('GET', KEYS[1])
+local record, is_hash = read(KEYS[1])
 local state = state_of(record)
 local strong, kept = '0', ''
 if state == '?' then
@@ -26,7 +27,9 @@ elseif state == 'L' then
   if holder == incarnation and deadline > now then return { 'wait', deadline - now, now } end
   strong, kept = was_strong, older
 elseif state == 'V' then
-  if counts(record) and read_u64(record, 43) > now and not force then return { 'hit', record, now } end
+  if counts(record) and read_u64(record, 43) > now and not force then
+    return { 'hit', record, now, is_hash and redis.call('HGETALL', KEYS[1]) or nil }
+  end
   kept = record
 end
 
@@ -36,5 +39,6 @@ if counts(kept) then
 else
   kept = ''
 end
-put(KEYS[1], 'L' .. FORMAT .. incarnation .. token .. u64(now + lease_ms) .. strong .. kept, lifetime_ms)
+local lease = 'L' .. FORMAT .. incarnation .. token .. u64(now + lease_ms) .. strong .. kept
+put(KEYS[1], lease, lifetime_ms, is_hash and kept ~= '')
 return { 'leased', tonumber(strong), now }

@@ -73,6 +73,17 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             },
             ["defaults.write_mode", "tables.abc.level"],
         ),
+        (
+            {"tables": {"abc": {"layout": "hash", "compress_above_bytes": 1}}},
+            ["tables.abc.compress_above_bytes", "tables.abc.layout"],
+        ),
+        (
+            {
+                "defaults": {"layout": "hash"},
+                "tables": {"abc": {"compress_above_bytes": 1}},
+            },
+            ["tables.abc.compress_above_bytes", "defaults.layout"],
+        ),
     ],
 )
 def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None:
@@ -92,6 +103,9 @@ def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None
         {"store": {"quarantine_s": 30}, "fence": {"marker_s": 30}},
         {"store": {"url": "redis://u@h", "password": "b"}},
         {"fence": {"lease_s": 2, "lease_wait_s": 2}},
+        {"defaults": {"compress_above_bytes": 1}, "tables": {"abc": {"layout": "hash"}}},
+        {"defaults": {"layout": "hash", "compress_above_bytes": None}},
+        {"defaults": {"layout": "blob", "compress_above_bytes": 1}},
         STRICT | {"tables": {"abc": {"grace_s": 0, "write_mode": "through"}}},
         STRICT | {"tables": {"abc": {"level": "session", "grace_s": 9, "write_mode": "around"}}},
         {

@@ -10,7 +10,7 @@ from proxy.core.drafting import draft_entry
 from proxy.core.policy import TablePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.responses import FetchedBody
-from proxy.core.values import FillResult
+from proxy.core.values import FillResult, Layout
 
 ITEM = FetchedBody(b'{"Item":{"pk":{"S":"a"}}}', {"pk": {"S": "a"}}, None)
 ABSENCE = FetchedBody(b"{}", None, None)
@@ -27,19 +27,21 @@ def test_item_becomes_an_entry_with_its_checksum_and_size() -> None:
         item_bytes=3,
         crc32=zlib.crc32(ITEM.body),
         body=ITEM.body,
+        layout=Layout.BLOB,
         compress_above_bytes=None,
     )
 
 
+@pytest.mark.parametrize("layout", Layout)
 @pytest.mark.parametrize("above_bytes", [None, 4096])
-def test_the_table_decides_from_what_size_on_entries_are_compressed(
-    above_bytes: int | None,
+def test_the_table_decides_how_its_entries_are_stored(
+    layout: Layout, above_bytes: int | None
 ) -> None:
     """The draft carries the table's word to the store."""
-    policy = TablePolicy(compress_above_bytes=above_bytes)
+    policy = TablePolicy(layout=layout, compress_above_bytes=above_bytes)
     draft = draft_entry(ITEM, policy, age_s=0.0, chance=0.0)
     assert isinstance(draft, EntryDraft)
-    assert draft.compress_above_bytes == above_bytes
+    assert (draft.layout, draft.compress_above_bytes) == (layout, above_bytes)
 
 
 def test_absence_becomes_a_negative_entry() -> None:

@@ -93,6 +93,8 @@ def test_a_plain_get_is_understood() -> None:
         ),
         ({"AttributesToGet": ["a", "b"]}, "projection", parse_attributes_to_get(["a", "b"])),
         ({"AttributesToGet": None, "ProjectionExpression": None}, "projection", None),
+        ({}, "names", None),
+        ({"ProjectionExpression": "a.b, c, a.d"}, "names", ("a", "c")),
     ],
 )
 def test_options_are_understood(members: dict[str, Any], attribute: str, expected: object) -> None:

@@ -175,6 +175,20 @@ def test_paths_that_lead_nowhere_leave_no_trace(expression: str) -> None:
     assert parse_projection(expression, None).apply(ITEM) == {}
 
 
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [("a", ("a",)), ("b.c, a[1], b.d[0].e, a[0]", ("b", "a"))],
+)
+def test_a_projection_tells_the_attributes_it_starts_from(
+    expression: str, names: tuple[str, ...]
+) -> None:
+    """Whoever has these attributes of an item has all that the paths can find."""
+    projection = parse_projection(expression, None)
+    assert projection.names == names
+    item = {name: {"S": name} for name in "abcde"}
+    assert projection.apply({name: item[name] for name in names}) == projection.apply(item)
+
+
 def test_attributes_to_get_names_whole_attributes() -> None:
     """Names are taken literally: no paths, no placeholders, no reserved words."""
     projection = parse_attributes_to_get(["a.b", "doc", "name"])

@@ -119,9 +119,34 @@ def test_an_entry_has_the_offsets_that_the_scripts_count_by() -> None:
     assert ENTRY_OVERHEAD_BYTES == 67
     assert spelled(replace(ENTRY, negative=True))[58:59] == b"\x01"
     assert spelled(replace(ENTRY, packing=Packing.ZSTD))[58:59] == b"\x02"
+    assert spelled(replace(ENTRY, packing=Packing.FIELDS))[58:59] == b"\x04"
 
 
-@pytest.mark.parametrize("flags", [4, 5, 8, 128, 255])
+@pytest.mark.parametrize(
+    ("names", "asked", "covered"),
+    [
+        (None, None, True),
+        (None, ("a",), True),
+        (("a", "b"), ("a",), True),
+        (("a", "b"), ("b", "a"), True),
+        (("a",), ("a", "b"), False),
+        (("a",), None, False),
+    ],
+)
+def test_an_entry_answers_for_what_was_looked_for(
+    names: tuple[str, ...] | None, asked: tuple[str, ...] | None, *, covered: bool
+) -> None:
+    """A partial entry is no answer to a wider question, a whole one is to any."""
+    assert replace(ENTRY, names=names).covers(asked) is covered
+
+
+@pytest.mark.parametrize("packing", [Packing.ZSTD, Packing.FIELDS])
+def test_a_packed_entry_answers_for_nothing(packing: Packing) -> None:
+    """Its body is not an answer yet."""
+    assert not replace(ENTRY, packing=packing).covers(("a",))
+
+
+@pytest.mark.parametrize("flags", [6, 7, 8, 128, 255])
 def test_flags_of_another_release_make_an_entry_foreign(flags: int) -> None:
     """Whoever does not know how a body is packed serves none of it, kept entries included."""
     raw = spelled(ENTRY)[:58] + bytes([flags]) + spelled(ENTRY)[59:]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +15,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import LeaseState, RecordState, WriteOutcome
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft, Packing
-from proxy.core.values import FenceResult, Generation, TableName, Token
+from proxy.core.values import FenceResult, Generation, Layout, TableName, Token
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_store import RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
@@ -140,16 +143,56 @@ async def test_a_damaged_record_is_a_refusal_not_a_crash(
         assert reply.state is LeaseState.LEASED
 
 
-TEXT = b'{"Item":{"text":{"S":"' + b"to be or not to be " * 100 + b'"}}}'
-LARGE = EntryDraft(0.0, 60.0, 60.0, False, 9, zlib.crc32(TEXT), TEXT, compress_above_bytes=1000)
-
-
 async def filled(store: RedisStore, draft: EntryDraft) -> Generation:
     """Fill the item with a draft and return the generation it was filled under."""
     generation = (await store.lookup(ITEM)).generation
     await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
     assert await store.fill(ITEM, token=TOKEN, generation=generation, draft=draft)
     return generation
+
+
+HASHED = replace(DRAFT, body=b'{"Item":{"a":{"S":"x"},"b":{"S":"y"}}}', layout=Layout.HASH)
+
+
+@pytest.mark.parametrize("expected", Layout)
+@pytest.mark.parametrize("filled_as", Layout)
+async def test_a_record_of_the_other_layout_costs_one_more_round_trip(
+    own: RunningStore, live: LiveLanes, expected: Layout, filled_as: Layout
+) -> None:
+    """A table's setting decides what is asked first, the record what is found."""
+    store = live.store(FencePolicy(), expected)
+    await filled(store, replace(HASHED, layout=filled_as))
+    for names in (None, ("a",)):
+        own.ask("CONFIG", "RESETSTAT")
+        entry = (await store.lookup(ITEM, names)).entry
+        assert entry is not None
+        assert entry.covers(names)
+        assert json.loads(entry.body)["Item"]["a"] == {"S": "x"}
+        with RawStore(own.address) as raw:
+            calls = raw.run("INFO", "commandstats").decode()
+        asked = set(re.findall("cmdstat_(get|hgetall|hmget):", calls))
+        read = "hmget" if names else "hgetall"
+        needed = {"get"} | ({read} if Layout.HASH in {expected, filled_as} else set())
+        assert asked == needed
+
+
+async def test_another_type_in_a_records_place_is_a_write_in_flight(
+    own: RunningStore, live: LiveLanes
+) -> None:
+    """What nobody of us put there is fetched past, and an invalidation replaces it."""
+    store = live.store(FencePolicy())
+    generation = (await store.lookup(ITEM)).generation
+    with RawStore(own.address) as raw:
+        raw.run("LPUSH", ITEM.cache_key, "stranger")
+    assert (await store.lookup(ITEM)).state is RecordState.PENDING
+    reply = await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
+    assert reply.state is LeaseState.PENDING
+    await store.invalidate(ITEM)
+    assert (await store.lookup(ITEM)).state is RecordState.ABSENT
+
+
+TEXT = b'{"Item":{"text":{"S":"' + b"to be or not to be " * 100 + b'"}}}'
+LARGE = EntryDraft(0.0, 60.0, 60.0, False, 9, zlib.crc32(TEXT), TEXT, compress_above_bytes=1000)
 
 
 async def test_a_compressed_entry_is_seen_as_it_was_filled(

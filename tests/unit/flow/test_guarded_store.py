@@ -12,7 +12,7 @@ from proxy.core.breaker import Breaker, BreakerState
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import WriteOutcome
 from proxy.core.record import EntryDraft
-from proxy.core.values import Generation
+from proxy.core.values import Generation, Layout
 from proxy.flow.events import BreakerMoved, Event, StoreAnswered, StoreFailed
 from proxy.flow.guarded_store import GuardedStore
 from tests.fakes.memory_store import MemoryStore, Step
@@ -21,7 +21,14 @@ from tests.support.virtual_time import quiesce
 
 FAILURES_TO_OPEN, OPEN_S = 3, 2.0
 DRAFT = EntryDraft(
-    0.0, 60.0, 90.0, negative=True, item_bytes=0, crc32=zlib.crc32(b"{}"), body=b"{}"
+    0.0,
+    60.0,
+    90.0,
+    negative=True,
+    item_bytes=0,
+    crc32=zlib.crc32(b"{}"),
+    body=b"{}",
+    layout=Layout.HASH,
 )
 GENERATION = Generation(bytes(8))
 
@@ -121,6 +128,9 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
     assert lease.state == "leased"
     assert await guard.store.fill(identity, token=token, generation=generation, draft=DRAFT)
     assert (await guard.store.lookup(identity)).entry is not None
+    partial = (await guard.store.lookup(identity, ("v",))).entry
+    assert partial is not None
+    assert partial.names == ("v",)
     found = await guard.store.lease(identity, token=token, generation=generation, force=False)
     assert found.entry is not None
     assert await guard.store.begin(identity, token=token) == generation

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
-from proxy.core.fence import WriteOutcome
+from proxy.core.fence import ItemIdentity, Sighting, WriteOutcome
 from proxy.core.record import Entry
 from proxy.core.request import Answer
-from proxy.core.values import BypassReason, FillResult, Level, Outcome
+from proxy.core.values import BypassReason, FillResult, Layout, Level, Outcome
 from proxy.flow.events import CapacityConsumed, CapacitySaved, FillEnded, RefreshEnded
 from proxy.flow.fences import ItemFence
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED, UNAVAILABLE
@@ -26,12 +26,13 @@ from tests.support.virtual_time import quiesce
 FRESH_S, GRACE_S, IF_ERROR_S = 60.0, 30.0, 600.0
 
 
-@pytest.fixture
-async def proxy(world: World) -> Proxy:
+@pytest.fixture(params=Layout)
+async def proxy(world: World, request: pytest.FixtureRequest) -> Proxy:
     """Give one proxy; item a holds "1"."""
     world.put_elsewhere("a", "1")
     world.policy = replace(
         world.policy,
+        layout=request.param,
         fresh_ttl_s=FRESH_S,
         negative_ttl_s=5.0,
         grace_s=GRACE_S,
@@ -58,7 +59,7 @@ async def test_miss_is_fetched_and_then_hit(proxy: Proxy) -> None:
     miss, hit = await proxy.get("a"), await proxy.get("a")
     assert (miss.outcome, miss.stored, miss.expired) == (Outcome.MISS, True, False)
     assert (hit.outcome, hit.ttl_s, hit.headers) == (Outcome.HIT, 60, ())
-    assert miss.body == hit.body
+    assert item_of(miss) == item_of(hit)
     assert (hit.crc32, hit.table) == (zlib.crc32(hit.body), TABLE)
     assert reads(proxy) == 1
 
@@ -110,6 +111,39 @@ async def test_every_projection_is_answered_from_the_whole_item(proxy: Proxy) ->
     ]
     assert [answer.crc32 for answer in answers] == [zlib.crc32(each.body) for each in answers]
     assert reads(proxy) == 1
+
+
+async def test_a_part_that_was_read_answers_for_no_more_than_it_is(proxy: Proxy) -> None:
+    """A projection of an entry in grace leaves the next reader, and the refresh, all of it."""
+    await aged(proxy, FRESH_S + 1)
+    stale = await proxy.get("a", ProjectionExpression="v")
+    assert (stale.outcome, item_of(stale)) == (Outcome.STALE_HIT, {"v": {"S": "1"}})
+    await quiesce()
+    whole = await proxy.get("a")
+    assert (whole.outcome, item_of(whole)) == (Outcome.HIT, {**key_of("a"), "v": {"S": "2"}})
+    nothing = await proxy.get("a", ProjectionExpression="w.x")
+    assert (nothing.outcome, item_of(nothing)) == (Outcome.HIT, {})
+
+
+async def test_an_entry_that_lacks_what_was_asked_for_is_never_an_answer(proxy: Proxy) -> None:
+    """A store that shows too little of an entry fails the request instead of shortening it."""
+
+    class NarrowStore(MemoryStore):
+        async def lookup(
+            self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+        ) -> Sighting:
+            return await super().lookup(identity, ("v",))
+
+    world = proxy.world
+    world.policy = replace(world.policy, layout=Layout.HASH)
+    await proxy.get("a")
+    narrow = NarrowStore(world.clock, world.fence)
+    narrow.scripts, narrow.incarnation = world.store.scripts, world.store.incarnation
+    proxy.reads._ports = replace(proxy.reads._ports, store=narrow)
+    assert item_of(await proxy.get("a", ProjectionExpression="v")) == {"v": {"S": "1"}}
+    for members in ({}, {"ProjectionExpression": "pk"}):
+        with pytest.raises(AssertionError, match="lacks"):
+            await proxy.get("a", **members)
 
 
 async def test_consumed_capacity_is_reported_as_asked(proxy: Proxy) -> None:
