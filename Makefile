@@ -18,6 +18,9 @@ OPS_PORT ?=
 # For `make test`: more arguments to pytest, as in ARGS='-k fence'.
 ARGS ?=
 
+# For `make bench-layouts`.
+OUT ?= tests/bench/results/layouts.json
+
 # For `make image`.
 BASE ?= python:3.13-slim
 IMAGE ?= dynaside
@@ -28,7 +31,7 @@ JS := tests/e2e/js
 
 .PHONY: help
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/.demo .venv/.project $(if $(UPSTREAM_ENDPOINT),,.venv-dynamodb/.installed)
@@ -47,6 +50,10 @@ setup: $(JS)/node_modules/.installed ## install everything the tests need
 .PHONY: test
 test: setup ## run all tests with branch coverage; ARGS= goes to pytest
 	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: bench-layouts
+bench-layouts: .venv/.dev .venv/.project ## measure the ways to store entries; OUT= names the result
+	@.venv/bin/python -m tests.bench.layouts --out '$(OUT)'
 
 .PHONY: lint
 lint: .venv/.dev ## check style and format
