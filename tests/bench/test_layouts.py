@@ -9,6 +9,8 @@ import pytest
 
 from tests.bench.layouts import QUESTIONS, SHAPES, WAYS, Shape, body_of, main
 
+RESULT = Path(__file__).parent / "results" / "layouts.json"
+
 
 @pytest.mark.store
 def test_a_tiny_run_writes_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +24,11 @@ def test_a_tiny_run_writes_every_cell(tmp_path: Path, capsys: pytest.CaptureFixt
     }
     assert all(cell["store_bytes"] > 0 for cell in cells)
     assert len(capsys.readouterr().out.splitlines()) == len(cells) + 1
+    kept = json.loads(RESULT.read_text())
+    assert result.keys() == kept.keys()
+    assert result["versions"].keys() == kept["versions"].keys()
+    assert {tuple(cell) for cell in cells} == {tuple(cell) for cell in kept["cells"]}
+    assert len(kept["cells"]) == len(SHAPES) * len(QUESTIONS) * len(WAYS)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
