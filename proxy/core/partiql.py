@@ -39,7 +39,6 @@ _OPENING: Final = frozenset({"(", "[", "{", "<<"})
 _CLOSING: Final = {")": "(", "]": "[", "}": "{", ">>": "<<"}
 _COMPARISONS: Final = frozenset({"<>", "!=", "<", "<=", ">", ">="})
 _CALLS: Final = frozenset({"ATTRIBUTE_TYPE", "BEGINS_WITH", "CONTAINS"})
-_UNPLACED: Final = frozenset({"OR", "NOT", "IN", "BETWEEN", "CASE", "SELECT", "WHERE"})
 _NOT_KEYS: Final = frozenset({"TRUE", "FALSE", "NULL", "MISSING"})
 
 
@@ -145,18 +144,20 @@ def _attributes(verb: str, tokens: _Tokens, parameters: object) -> Item:
         return _struct(tokens, parameters)
     wheres = [place for place in outside if place < len(tokens) and tokens[place].says("WHERE")]
     begins_well = tokens[:1] and tokens[0].says("SET", "REMOVE", "WHERE")
-    if not begins_well or len(wheres) != 1 or (verb == "DELETE") != (wheres[0] == 0):
+    if not begins_well or not wheres or (verb == "DELETE") != (wheres[0] == 0):
         raise _Unclear
     return _equalities(tokens[wheres[0] + 1 :], parameters)
 
 
 def _equalities(tokens: _Tokens, parameters: object) -> Item:
-    """Return the attributes that a condition sets equal to a value, all of them at once."""
+    """Return the attributes that a condition sets equal to a value, all of them at once.
+
+    Every part between two ANDs must have one of these shapes: OR, NOT, IN, BETWEEN and CASE fit
+    none of them.
+    """
     found: Item = {}
     seen: set[str] = set()
     for part in _parts(tokens, lambda token: token.says("AND")):
-        if any(token.says(*_UNPLACED) for token in part):
-            raise _Unclear
         match part:
             case [_Token("word" | "quoted", name), _Token("mark", "="), *value]:
                 _place(found, seen, name, _value(value, parameters))

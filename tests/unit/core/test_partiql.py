@@ -124,6 +124,8 @@ def test_equalities_name_the_item(where: str, found: dict[str, Any] | None) -> N
         ("SET s = set_add(s, <<'WHERE', 'x'>>) WHERE pk='a'", {"pk": A}),
         ("SET s = (SELECT 1 WHERE pk = 'k') WHERE pk='a'", {"pk": A}),
         ("SET pk='k'", None),
+        ("SET v=1 -- WHERE pk='a'", None),
+        ("SET v=1 /* WHERE pk='a' */", None),
         ("SET w = 1 WHERE x = 1 WHERE pk = 'a'", None),
         ("AS x SET v=1 WHERE pk='a'", None),
         ("x SET v=1 WHERE pk='a'", None),
@@ -143,6 +145,9 @@ def test_parameters_count_over_the_whole_statement(
     [
         "pk='a' OR pk='k'",
         "NOT pk='a'",
+        "NOT x=1 AND pk='a'",
+        "pk='a' AND x=1 OR pk='k'",
+        "pk='a' AND contains(v, 1) OR pk='k'",
         "pk IN ['a', 'k']",
         "pk BETWEEN 'a' AND 'k'",
         "x BETWEEN 1 AND pk='a'",
