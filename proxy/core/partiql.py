@@ -24,7 +24,7 @@ _HEAD: Final = re.compile(
     (?:"(?P<quoted>(?:[^"]|"")++)"|(?P<bare>[A-Za-z0-9_.\-]+)))""",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
-# No backslashes in texts: another parser may take them for escapes. No `--` and no `/*`.
+# No backslashes in texts: another parser may take them for escapes. No `--`, no `/`: comments.
 _TOKEN: Final = re.compile(
     r"""[ \t\r\n]+
     |'(?P<string>(?:[^'\\]|'')*+)'
@@ -32,7 +32,7 @@ _TOKEN: Final = re.compile(
     |(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![A-Za-z0-9_.])
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<parameter>\?)
-    |(?P<mark><<|>>|<>|<=|>=|!=|\|\||-(?!-)|/(?!\*)|[=<>(){}\[\],.:+*])""",
+    |(?P<mark><<|>>|<>|<=|>=|!=|\|\||-(?!-)|[=<>(){}\[\],.:+*])""",
     re.VERBOSE | re.ASCII,
 )
 _OPENING: Final = frozenset({"(", "[", "{", "<<"})
@@ -175,9 +175,7 @@ def _equalities(tokens: _Tokens, parameters: object) -> Item:
 def _struct(tokens: _Tokens, parameters: object) -> Item:
     """Return the members of `VALUE {'name': value, …}` that may be key attributes."""
     match tokens:
-        case [first, _Token("mark", "{"), *inner, _Token("mark", "}")] if first.says(
-            "VALUE"
-        ) and list(_outside(tokens)) == [0]:
+        case [first, _Token("mark", "{"), *inner, _Token("mark", "}")] if first.says("VALUE"):
             pass
         case _:
             raise _Unclear
