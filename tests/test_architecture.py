@@ -24,12 +24,14 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
-    "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
-    "table_writes", "write_through", "drafting", "plan",
+    "freshness", "item_size", "projection", "cache_key", "operations", "batch_get", "responses",
+    "batch_answer", "json_cursor", "batch_fetch", "cache_status", "table_writes", "write_through",
+    "drafting", "plan",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "filler", "read_path", "write_path", "dispatcher",
+    "schemas", "filler", "gathering", "read_path", "key_reads", "batch_path", "write_path",
+    "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -37,7 +39,8 @@ CORE_LIBRARIES: Final = {
     "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
-    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "math", "typing", "zlib",
+    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "enum", "math", "typing",
+    "zlib",
 }
 """No time, random, os, socket or logging: time and chance come from the Clock port."""
 

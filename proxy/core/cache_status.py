@@ -14,7 +14,8 @@ def cache_status(answer: Answer) -> str:
     """Return the field's value: `dynaside; hit; ttl=42`, `dynaside; fwd=miss; stored`, ….
 
     `ttl` is negative for a stale hit (RFC 9211 §2.4). `fwd=stale` means that an entry was there
-    but too old. `detail` gives the reason of a bypass or what a write did to the entry.
+    but too old, `fwd=partial` that some items of a batch were fetched. `detail` gives the reason of
+    a bypass, what a write did to the entry, or how much of a batch was there.
     """
     words = [CACHE_NAME]
     detail = answer.detail
@@ -23,8 +24,8 @@ def cache_status(answer: Answer) -> str:
             words += ["hit", f"ttl={answer.ttl_s or 0}"]
             if detail is None and answer.outcome is not Outcome.HIT:
                 detail = "negative" if answer.outcome is Outcome.NEGATIVE_HIT else "refreshing"
-        case Outcome.MISS | Outcome.COALESCED:
-            words.append("fwd=stale" if answer.expired else "fwd=miss")
+        case Outcome.MISS | Outcome.COALESCED | Outcome.PARTIAL:
+            words.append(_forwarded(answer))
             if answer.outcome is Outcome.COALESCED:
                 words.append("collapsed")
         case Outcome.BYPASS:
@@ -44,3 +45,9 @@ def cache_status(answer: Answer) -> str:
     if detail is not None:
         words.append(f"detail={detail}")
     return "; ".join(words)
+
+
+def _forwarded(answer: Answer) -> str:
+    if answer.outcome is Outcome.PARTIAL:
+        return "fwd=partial"
+    return "fwd=stale" if answer.expired else "fwd=miss"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.attributes import NotCanonical
+from proxy.core.batch_get import BatchGet, decode_batch_get
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.json_text import compact
@@ -26,7 +27,7 @@ from proxy.core.request import ClientRequest
 from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
 from proxy.core.values import BypassReason, Level, TableName, WriteMode
 
-READ_OPERATIONS: Final = frozenset({"GetItem"})
+READ_OPERATIONS: Final = frozenset({"GetItem", "BatchGetItem"})
 FENCED: Final = WRITES | TABLE_WRITES
 """Every operation that may change an item."""
 
@@ -47,6 +48,11 @@ class ReadPlan:
     identity: ItemIdentity
     policy: TablePolicy
 
+    @property
+    def uncached(self) -> bool:
+        """Whether the store has no part in it, by the request's wish or the operator's."""
+        return self.get.consistent or not self.policy.enabled
+
     def fetch_body(self, *, consistent: bool) -> bytes:
         """Return the GetItem body that fetches the whole item, for any projection to share."""
         request: dict[str, object] = {"TableName": self.get.table, "Key": self.get.key}
@@ -55,6 +61,19 @@ class ReadPlan:
         if self.get.capacity is not Capacity.NONE:
             request["ReturnConsumedCapacity"] = self.get.capacity.value
         return compact(request)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReadPlan:
+    """Answer each key from the cache; fetch those that are not there together, and fill.
+
+    Args:
+        batch: what was asked.
+        parts: for each key, in the request's order, the plan of reading it.
+    """
+
+    batch: BatchGet
+    parts: tuple[ReadPlan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +92,7 @@ class TablesWritePlan:
     strict: bool
 
 
-Plan = PassPlan | ReadPlan | WritePlan | TablesWritePlan
+Plan = PassPlan | ReadPlan | BatchReadPlan | WritePlan | TablesWritePlan
 
 
 def make_plan(
@@ -97,7 +116,8 @@ def make_plan(
     if operation in READ_OPERATIONS:
         if request.legacy or not request.plain:
             return PassPlan(BypassReason.UNDECODABLE)
-        return _plan_get(request, keys, policy_of)
+        plan_read = _plan_get if operation == "GetItem" else _plan_batch_get
+        return plan_read(request, keys, policy_of)
     if operation in WRITES:
         return _plan_write(operation, request, policy_of)
     if operation in TABLE_WRITES:
@@ -144,6 +164,25 @@ def _plan_get(
     if get.consistent and (get.projection is not None or not policy.consistent_refresh):
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
     return ReadPlan(get, identity, policy)
+
+
+def _plan_batch_get(
+    request: ClientRequest, keys: KeySpace, policy_of: Callable[[str], TablePolicy]
+) -> Plan:
+    try:
+        batch = decode_batch_get(request.body)
+    except Undecodable as undecodable:
+        return PassPlan(undecodable.reason, undecodable.table)
+    parts = tuple(
+        ReadPlan(get, keys.item(get.table, get.key), policy_of(get.table))
+        for asked in batch.tables
+        for get in asked.gets
+    )
+    if all(part.uncached for part in parts):
+        off = not any(part.policy.enabled for part in parts)
+        reason = BypassReason.TABLE_OFF if off else BypassReason.CONSISTENT_READ
+        return PassPlan(reason, batch.table)
+    return BatchReadPlan(batch, parts)
 
 
 def write_identity(

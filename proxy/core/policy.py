@@ -26,7 +26,7 @@ class TablePolicy:
             entries filled together do not expire together.
         entry_bytes_max: larger answers are not cached.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
-        consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
+        consistent_refresh: let a ConsistentRead=true GetItem refresh the entry it bypassed.
     """
 
     enabled: bool = True

@@ -13,6 +13,7 @@ from proxy.core.operations import SERIALIZATION_EXCEPTION
 from proxy.core.plan import (
     FENCED,
     READ_OPERATIONS,
+    BatchReadPlan,
     PassPlan,
     Plan,
     ReadPlan,
@@ -24,6 +25,7 @@ from proxy.core.policy import TablePolicy
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
 from proxy.core.values import BypassReason, Outcome, TableName
+from proxy.flow.batch_path import BatchPath
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.ports import Clock
@@ -39,6 +41,7 @@ class DispatcherPorts:
     """What the dispatcher works with."""
 
     reads: ReadPath
+    batches: BatchPath
     writes: WritePath
     exchange: Exchange
     keys: KeySpace
@@ -86,6 +89,8 @@ class Dispatcher:
                 return await self._pass(plan, request)
             case ReadPlan():
                 return await self._ports.reads.answer(plan, request)
+            case BatchReadPlan():
+                return await self._ports.batches.answer(plan, request)
             case WritePlan() | TablesWritePlan():
                 return await self._ports.writes.answer(plan, request)
             case _:

@@ -69,6 +69,7 @@ async def drive(proxy: RunningProxy, fake: FakeUpstream) -> None:
         await call(proxy, "GetItem", key(f"{SECRET_KEY}-of-nobody"))
     await call(proxy, "GetItem", get | {"ConsistentRead": True})
     await call(proxy, "DeleteItem", get | {"ConditionExpression": "attribute_not_exists(pk)"})
+    await call(proxy, "BatchGetItem", {"RequestItems": {"t": {"Keys": [get["Key"]]}}})
     await call(proxy, "ListTables", {})
     await call(proxy, "GetItem", {"TableName": "t", "Key": SECRET_KEY})
     update = {

@@ -37,6 +37,11 @@ def status(outcome: Outcome, **rest: Any) -> str:
         (Outcome.MISS, {}, "dynaside; fwd=miss"),
         (Outcome.MISS, {"stored": True}, "dynaside; fwd=miss; stored"),
         (Outcome.MISS, {"expired": True, "stored": True}, "dynaside; fwd=stale; stored"),
+        (
+            Outcome.PARTIAL,
+            {"detail": "hits-3-of-5", "stored": True, "ttl_s": 4},
+            "dynaside; fwd=partial; stored; detail=hits-3-of-5",
+        ),
         (Outcome.COALESCED, {}, "dynaside; fwd=miss; collapsed"),
         (Outcome.COALESCED, {"expired": True}, "dynaside; fwd=stale; collapsed"),
         (
