@@ -78,9 +78,10 @@ class BatchPath:
     async def _without_items(
         self, plan: BatchReadPlan, request: ClientRequest, fetched: Fetched
     ) -> Answer:
-        if fetched.reply.status != _OK:
+        if fetched.failed:
             return pass_fetched(fetched.reply, Outcome.MISS, plan.batch.table)
-        # A reply in a shape of tomorrow: let upstream answer the very question itself.
+        # A refusal, which may quote our own request, or a reply in a shape of tomorrow: let
+        # upstream answer the very question itself.
         reply = await self._ports.exchange.forward(request, plan.batch.table)
         answer = pass_on(reply, Outcome.BYPASS, plan.batch.table)
         return answer.explained(BypassReason.UNDECODABLE, plan.batch.table)

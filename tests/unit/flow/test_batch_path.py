@@ -278,14 +278,16 @@ async def test_old_entries_stand_in_only_for_all_that_is_missing(
         assert refused.fetched
 
 
-async def test_refusal_is_passed_on_as_it_is(world: World, proxy: Proxy) -> None:
-    """Status and body are upstream's; what was there is not shown."""
+async def test_refusal_is_of_the_clients_own_request(world: World, proxy: Proxy) -> None:
+    """Upstream words it about the client's very bytes; what was there is not shown."""
     await proxy.get("a")
     asked = {TABLE: {"Keys": [key_of("a")]}, "nowhere": {"Keys": [key_of("a")]}}
     answer = await proxy.call("BatchGetItem", {"RequestItems": asked})
-    assert (answer.status, answer.outcome) == (400, Outcome.MISS)
+    assert (answer.status, answer.outcome) == (400, Outcome.BYPASS)
+    assert answer.reason is BypassReason.UNDECODABLE
     assert b"ResourceNotFoundException" in answer.body
-    assert [state.name for state in proxy.store.steps][-1] == "release"
+    assert json.loads(world.upstream.sent[-1].body) == {"RequestItems": asked}
+    assert [step.name for step in proxy.store.steps][-1] == "release"
 
 
 async def test_reply_not_understood_lets_upstream_answer_itself(world: World, proxy: Proxy) -> None:
