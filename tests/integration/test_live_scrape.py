@@ -129,7 +129,8 @@ async def test_scrape_counts_what_happened(fake: FakeUpstream, user: str) -> Non
     assert counted("requests_total", operation="GetItem", outcome="miss") == 2
     assert counted("bypasses_total", reason="consistent-read") == 1
     # 5.4 KiB: two units of 4 KiB, half each when eventually consistent; an absence: half.
-    assert counted("read_capacity_units_saved_total", table="t") == 4 * 1.0 + 0.5
+    assert counted("read_capacity_units_saved_total", table="t") == 5 * 1.0 + 0.5
+    assert counted("batch_items_total", table="t", outcome="hit") == 1
     # Fills are consistent: 2 and 1; the ConsistentRead: 2.
     assert counted("read_capacity_units_consumed_total", table="t") == 5
     assert counted("fills_total", result="stored") == 3

@@ -237,6 +237,26 @@ async def test_write_during_the_fetch_keeps_the_old_item_out(world: World, proxy
     assert FillResult.REFUSED in [told.result for told in proxy.told(FillEnded)]
 
 
+async def test_batch_after_another_proxys_write_takes_no_fetch_from_before(
+    world: World, proxy: Proxy
+) -> None:
+    """It waits for the flight that read too early, and then reads for itself.
+
+    1. A batch has read a at DynamoDB.  2. Another proxy's write of a is acknowledged.  3. A second
+    batch comes. The first one's fill is refused, so its item may be older than the write.
+    """
+    gate = world.upstream.hold("BatchGetItem", after_effect=True)
+    first = asyncio.ensure_future(proxy.batch_get("a", "b"))
+    await gate.reached()
+    await world.proxy().put("a", "2")
+    second = asyncio.ensure_future(proxy.batch_get("a", "b"))
+    await quiesce()
+    gate.release()
+    assert values_of(await second) == {"a": "2", "b": "1"}
+    await first
+    assert batches(world) == [{TABLE: ["a", "b"]}, {TABLE: ["a"]}]
+
+
 async def test_stale_items_are_answered_and_refreshed(world: World, proxy: Proxy) -> None:
     """One item in grace makes the whole a stale hit, with the shortest time left."""
     await proxy.batch_get("a", "b")
