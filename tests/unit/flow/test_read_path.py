@@ -612,7 +612,7 @@ async def test_reader_does_not_take_the_trouble_of_a_batch_for_its_own(
     gate.release()
     answer = await single
     assert (answer.outcome, value_of(answer), reads(proxy)) == (Outcome.MISS, "1", 1)
-    assert (await batch).status == (400 if trouble == "refused" else 200)
+    await batch
 
 
 async def test_reader_shares_the_fetch_of_a_batch(proxy: Proxy) -> None:
