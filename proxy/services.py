@@ -30,6 +30,7 @@ from proxy.edge.redis_lanes import RedisLanes, StoreOptions
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
+from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
@@ -159,19 +160,18 @@ class _Graph:
             self.tasks, flights_max=settings.limits.flights_max
         )
         filler = Filler(self.store, exchange, clock=self.clock, emit=self.emit, fence=fence)
-        reads = ReadPath(
-            ReadPorts(
-                store=self.store,
-                exchange=exchange,
-                filler=filler,
-                coalescer=coalescer,
-                debts=self.debts,
-                tasks=self.tasks,
-                clock=self.clock,
-                emit=self.emit,
-            )
+        read_ports = ReadPorts(
+            store=self.store,
+            exchange=exchange,
+            filler=filler,
+            coalescer=coalescer,
+            debts=self.debts,
+            tasks=self.tasks,
+            clock=self.clock,
+            emit=self.emit,
         )
         schemas = self._schemas(exchange)
+        reads = ReadPath(read_ports)
         writes = WritePath(
             WritePorts(
                 store=self.store,
@@ -189,6 +189,7 @@ class _Graph:
         return Dispatcher(
             DispatcherPorts(
                 reads=reads,
+                batches=BatchPath(read_ports, reads),
                 writes=writes,
                 exchange=exchange,
                 schemas=schemas,

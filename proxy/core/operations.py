@@ -104,7 +104,7 @@ def decode_get(body: bytes) -> GetItem:
         request, ambiguous = load_object(body)
     except NotJson:
         raise Undecodable(BypassReason.UNDECODABLE) from None
-    table, by_arn = _table_name(request.get("TableName"))
+    table, by_arn = named_table(request.get("TableName"))
     if table is None:
         raise Undecodable(BypassReason.UNDECODABLE)
     if by_arn:
@@ -118,7 +118,7 @@ def decode_get(body: bytes) -> GetItem:
         raise Undecodable(BypassReason.UNDECODABLE, table)
     try:
         canonical_primary_key(request.get("Key"))
-        projection = _projection(request)
+        projection = projection_of(request)
     except (NotCanonical, ProjectionUnclear):
         raise Undecodable(BypassReason.UNDECODABLE, table) from None
     return GetItem(table, request["Key"], consistent, projection, Capacity(capacity))
@@ -160,7 +160,12 @@ def item_write(operation: str, request: dict[str, Any]) -> ItemWrite | None:
     )
 
 
-def _projection(request: dict[str, Any]) -> Projection | None:
+def projection_of(request: dict[str, Any]) -> Projection | None:
+    """Return what a read asks for of its item; None for all of it.
+
+    Raises:
+        ProjectionUnclear: only DynamoDB can judge it.
+    """
     expression = request.get("ProjectionExpression")
     names = request.get("ExpressionAttributeNames")
     attributes = request.get("AttributesToGet")
@@ -179,10 +184,10 @@ def _projection(request: dict[str, Any]) -> Projection | None:
 
 def plain_table_name(named: object) -> TableName | None:
     """Return the plain name of a table given by name or ARN, or None for anything else."""
-    return _table_name(named)[0]
+    return named_table(named)[0]
 
 
-def _table_name(named: object) -> tuple[TableName | None, bool]:
+def named_table(named: object) -> tuple[TableName | None, bool]:
     """Return the plain name, and whether it was given as an ARN."""
     if not isinstance(named, str):
         return None, False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.attributes import NotCanonical
+from proxy.core.batch_get import BatchGet, decode_batch_get
 from proxy.core.cache_control import UNCONTROLLED, CacheControl, parse_cache_control
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import NotCached
@@ -31,7 +32,7 @@ from proxy.core.table_writes import TABLE_WRITES, written_tables
 from proxy.core.values import BypassReason, Level, TableName, Verdict, WriteMode
 from proxy.core.written_items import ITEM_WRITES, written_items
 
-READ_OPERATIONS: Final = frozenset({"GetItem"})
+READ_OPERATIONS: Final = frozenset({"GetItem", "BatchGetItem"})
 FENCED: Final = ITEM_WRITES | TABLE_WRITES
 """Every operation that may change an item."""
 ITEM_FENCES_MAX: Final = 100
@@ -55,10 +56,20 @@ class ReadPlan:
     policy: TablePolicy
     control: CacheControl = UNCONTROLLED
 
+    @property
+    def table(self) -> TableName:
+        """The item's table."""
+        return self.get.table
+
     def judge(self, entry: Entry | None, store_now_ms: int) -> Verdict:
         """Decide whether an entry may answer this very read; see `proxy.core.freshness.assess`."""
         age_s_max = self.control.age_s_max
         return assess(entry, self.policy, store_now_ms, age_s_max=age_s_max)
+
+    @property
+    def uncached(self) -> bool:
+        """Whether the store has no part in it, by the request's wish or the operator's."""
+        return self.get.consistent or not self.policy.enabled
 
     def fetch_body(self, *, consistent: bool) -> bytes:
         """Return the GetItem body that fetches the whole item, for any projection to share."""
@@ -68,6 +79,26 @@ class ReadPlan:
         if self.get.capacity is not Capacity.NONE:
             request["ReturnConsumedCapacity"] = self.get.capacity.value
         return compact(request)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReadPlan:
+    """Answer each key from the cache; fetch those that are not there together, and fill.
+
+    Args:
+        batch: what was asked.
+        parts: for each key, in the request's order, the plan of reading it.
+        control: what the request asks of the cache; the same in every part.
+    """
+
+    batch: BatchGet
+    parts: tuple[ReadPlan, ...]
+    control: CacheControl = UNCONTROLLED
+
+    @property
+    def table(self) -> TableName | None:
+        """The table, where there is only one."""
+        return self.batch.table
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +129,7 @@ class TablesWritePlan:
     strict: bool
 
 
-Plan = PassPlan | ReadPlan | WritePlan | TablesWritePlan
+Plan = PassPlan | ReadPlan | BatchReadPlan | WritePlan | TablesWritePlan
 
 
 def make_plan(
@@ -155,17 +186,20 @@ def _plan_tables_write(
 
 def _plan_read(
     request: ClientRequest, keys: KeySpace, policy_of: Callable[[str], TablePolicy]
-) -> PassPlan | ReadPlan:
+) -> PassPlan | ReadPlan | BatchReadPlan:
     control = parse_cache_control(request.headers)
     coded = request.header("content-encoding") is not None
+    plan: PassPlan | ReadPlan | BatchReadPlan
     if request.legacy or coded or not request.plain:
-        plan: PassPlan | ReadPlan = PassPlan(BypassReason.UNDECODABLE)
-    else:
+        plan = PassPlan(BypassReason.UNDECODABLE)
+    elif request.operation == "GetItem":
         plan = _plan_get(request, keys, policy_of, control)
+    else:
+        plan = _plan_batch_get(request, keys, policy_of, control)
     if control.only_if_cached and isinstance(plan, PassPlan):
         raise NotCached(plan.reason, plan.table)
-    if control.bypass and isinstance(plan, ReadPlan):
-        return PassPlan(BypassReason.REQUESTED, plan.get.table)
+    if control.bypass and not isinstance(plan, PassPlan):
+        return PassPlan(BypassReason.REQUESTED, plan.table)
     return plan
 
 
@@ -187,6 +221,28 @@ def _plan_get(
     if get.consistent and not refills and not control.refresh:
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
     return ReadPlan(get, identity, policy, control)
+
+
+def _plan_batch_get(
+    request: ClientRequest,
+    keys: KeySpace,
+    policy_of: Callable[[str], TablePolicy],
+    control: CacheControl,
+) -> PassPlan | BatchReadPlan:
+    try:
+        batch = decode_batch_get(request.body)
+    except Undecodable as undecodable:
+        return PassPlan(undecodable.reason, undecodable.table)
+    parts = tuple(
+        ReadPlan(get, keys.item(get.table, get.key), policy_of(get.table), control)
+        for asked in batch.tables
+        for get in asked.gets
+    )
+    if all(part.uncached for part in parts):
+        off = not any(part.policy.enabled for part in parts)
+        reason = BypassReason.TABLE_OFF if off else BypassReason.CONSISTENT_READ
+        return PassPlan(reason, batch.table)
+    return BatchReadPlan(batch, parts, control)
 
 
 def write_identity(

@@ -31,7 +31,7 @@ class TablePolicy:
         compress_above_bytes: larger answers are stored compressed; None compresses none. For
             `layout` BLOB.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
-        consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
+        consistent_refresh: let a ConsistentRead=true GetItem refresh the entry it bypassed.
     """
 
     enabled: bool = True

@@ -86,6 +86,7 @@ class Outcome(StrEnum):
     STALE_HIT = "stale_hit"
     MISS = "miss"
     COALESCED = "coalesced"
+    PARTIAL = "partial"  # a batch: some of its items were fetched
     BYPASS = "bypass"
     WRITE = "write"
     REJECTED = "rejected"  # the client must change its request

@@ -31,7 +31,7 @@ from proxy.flow.ports import Clock
 OTHER: Final = "other"
 """Label for every operation we do not know and every table beyond the bound."""
 
-ITEM_OPERATIONS: Final = ("GetItem", "PutItem", "UpdateItem", "DeleteItem")
+ITEM_OPERATIONS: Final = ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem")
 
 STORE_STEPS: Final = (
     *("lookup", "lease", "fill", "release", "begin", "end"),
@@ -185,6 +185,11 @@ class Metrics:
         self._coalesced = self._counter(
             "coalesced_total", "Reads that joined another reader's fetch.", "table"
         )
+        self._batch_items = self._counter(
+            "batch_items_total",
+            "Items of BatchGetItem by how they were answered.",
+            *("table", "outcome"),
+        )
         self._units_saved = self._counter(
             "read_capacity_units_saved_total", "Read capacity not spent, thanks to hits.", "table"
         )
@@ -303,6 +308,9 @@ class Metrics:
     def _handler_table(self) -> dict[type, Callable[[Any], None]]:
         return {
             events.RequestAnswered: self._on_request,
+            events.BatchItemsAnswered: lambda e: self._batch_items[
+                self._table(e.table), e.outcome
+            ].inc(e.items),
             events.CapacitySaved: lambda e: self._units_saved[(self._table(e.table),)].inc(e.units),
             events.CapacityConsumed: lambda e: self._units_consumed[(self._table(e.table),)].inc(
                 e.units

@@ -14,6 +14,7 @@ from proxy.core.operations import SERIALIZATION_EXCEPTION
 from proxy.core.plan import (
     FENCED,
     READ_OPERATIONS,
+    BatchReadPlan,
     PassPlan,
     Plan,
     ReadPlan,
@@ -25,6 +26,7 @@ from proxy.core.policy import TablePolicy
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
 from proxy.core.values import BypassReason, Item, Outcome, TableName
+from proxy.flow.batch_path import BatchPath
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.ports import Clock
@@ -41,6 +43,7 @@ class DispatcherPorts:
     """What the dispatcher works with."""
 
     reads: ReadPath
+    batches: BatchPath
     writes: WritePath
     exchange: Exchange
     schemas: SchemaBook
@@ -101,6 +104,8 @@ class Dispatcher:
                     key = write.key if write.operation == request.operation else None
                     self._heed(write.table, key, answer, sent_s)
                 return answer
+            case BatchReadPlan():
+                return await self._ports.batches.answer(plan, request)
             case TablesWritePlan():
                 return await self._ports.writes.answer(plan, request)
             case _:

@@ -35,6 +35,15 @@ class RequestAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchItemsAnswered:
+    """So many items of one table in one BatchGetItem were answered in one way."""
+
+    table: TableName
+    outcome: Outcome
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
 class CapacitySaved:
     """A read was answered without upstream; `units` are read capacity units it would have cost."""
 
@@ -164,6 +173,7 @@ class InvariantViolated:
 
 Event = (
     RequestAnswered
+    | BatchItemsAnswered
     | CapacitySaved
     | CapacityConsumed
     | FillEnded

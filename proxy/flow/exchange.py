@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+from proxy.core.batch_fetch import (
+    FetchedBatch,
+    WantedItem,
+    batch_fetch_body,
+    consistent_tables,
+    read_batch_reply,
+)
 from proxy.core.errors import UpstreamFailed
 from proxy.core.item_size import item_bytes, read_units
+from proxy.core.operations import Capacity
 from proxy.core.plan import ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.responses import JSON_1_0, FetchedBody, is_throttle, read_get_reply
@@ -50,16 +60,28 @@ class Fetched:
         reply: as upstream sent it.
         found: the reply taken apart; None when it is a refusal or not understood.
         asked_s: monotonic time at which upstream was asked: the item's age counts from here.
+        batched: `reply` is to a batch: what it refuses may be another item's fault.
+        unprocessed: a batch was answered, and upstream left this item for another time.
     """
 
     reply: UpstreamReply
     found: FetchedBody | None
     asked_s: float
+    batched: bool = False
+    unprocessed: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether upstream refused for load or broke: an old answer may be better than this."""
         return self.reply.status >= _SERVER_ERROR or is_throttle(self.reply.status, self.reply.body)
+
+    @property
+    def others(self) -> bool:
+        """Whether this says nothing about the item to whoever did not send the batch.
+
+        A failure does: DynamoDB fails a whole batch only where no item of it could be read.
+        """
+        return self.batched and self.found is None and not self.failed
 
 
 class Exchange:
@@ -100,7 +122,7 @@ class Exchange:
             table,
         )
 
-    async def ask(self, operation: str, body: bytes, table: TableName) -> UpstreamReply:
+    async def ask(self, operation: str, body: bytes, table: TableName | None) -> UpstreamReply:
         """Send a read of the proxy's own.
 
         Raises:
@@ -133,6 +155,41 @@ class Exchange:
         reply = await self.ask("GetItem", plan.fetch_body(consistent=consistent), plan.get.table)
         return self.weigh(plan, reply, asked_s=asked_s, consistent=consistent)
 
+    async def fetch_batch(
+        self, wanted: Sequence[WantedItem], capacity: Capacity
+    ) -> tuple[list[Fetched], tuple[dict[str, Any], ...]]:
+        """Read whole items, 100 at most.
+
+        Returns:
+            For each item what came of it, in their order, and upstream's ConsumedCapacity.
+
+        Raises:
+            UpstreamFailed: no complete answer came.
+        """
+        asked_s = self._clock.monotonic_s()
+        tables = {each.table for each in wanted}
+        table = tables.pop() if len(tables) == 1 else None
+        reply = await self.ask("BatchGetItem", batch_fetch_body(wanted, capacity), table)
+        content = read_batch_reply(reply.body, wanted) if reply.status == _OK else None
+        if content is None:
+            return [Fetched(reply, None, asked_s, batched=True) for _ in wanted], ()
+        self._weigh_batch(wanted, content)
+        fetched = [
+            Fetched(reply, found, asked_s, batched=True, unprocessed=found is None)
+            for found in content.found
+        ]
+        return fetched, content.consumed
+
+    def _weigh_batch(self, wanted: Iterable[WantedItem], content: FetchedBatch) -> None:
+        consistent = consistent_tables(wanted)
+        units: defaultdict[TableName, float] = defaultdict(float)
+        for each, found in zip(wanted, content.found, strict=True):
+            if found is not None:
+                size_bytes = 0 if found.item is None else item_bytes(found.item)
+                units[each.table] += read_units(size_bytes, consistent=each.table in consistent)
+        for table, spent in units.items():
+            self._emit(CapacityConsumed(table, spent))
+
     def weigh(
         self, plan: ReadPlan, reply: UpstreamReply, *, asked_s: float, consistent: bool
     ) -> Fetched:
@@ -162,7 +219,7 @@ def pass_on(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> 
     return Answer(reply.status, reply.headers, reply.body, outcome, table=table)
 
 
-def pass_fetched(reply: UpstreamReply, outcome: Outcome, table: TableName) -> Answer:
+def pass_fetched(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> Answer:
     """Answer with upstream's reply to a fetch of the proxy's own."""
     return replace(pass_on(reply, outcome, table), fetched=True)
 

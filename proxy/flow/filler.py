@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
@@ -46,6 +47,27 @@ class Landing:
         asked_s = self.fetched.asked_s
         return asked_s >= arrived_s or now_s - asked_s < plan.control.age_s_max
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether who joined the flight must ask again: a batch led it, and brought no answer."""
+        return self.fetched is not None and self.fetched.others
+
+
+class Source(Protocol):
+    """Where a flight fetches from, when it is not alone."""
+
+    def waits(self) -> None:
+        """Take note that another proxy is filling: a fetch may come later, or never."""
+        ...
+
+    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+        """Read a whole item.
+
+        Raises:
+            UpstreamFailed: no complete answer came.
+        """
+        ...
+
 
 class Filler:
     """Fetches items and offers them to the store, under the lease's rules.
@@ -68,7 +90,11 @@ class Filler:
         self._fence = fence
 
     async def fly(
-        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation | None
+        self,
+        flight: Flight[Landing],
+        plan: ReadPlan,
+        generation: Generation | None,
+        source: Source | None = None,
     ) -> Landing:
         """Do the work of one flight; a read that demands a refresh fills over any entry.
 
@@ -76,27 +102,29 @@ class Filler:
             flight: told as of when the result is current.
             plan: the item, and what its table's policy allows.
             generation: to fill under; None fetches without asking the store at all.
+            source: fetches; None for a GetItem of its own.
 
         Raises:
             UpstreamFailed: no complete answer came; the lease was given back.
         """
         if generation is None:
             flight.asks()
-            return await self.fetch_only(plan)
+            return await self.fetch_only(plan, source)
         token = self._clock.token()
-        lease = await self._acquire(flight, plan, generation, token)
+        lease = await self._acquire(flight, plan, generation, token, source)
         if lease is not None and lease.state is LeaseState.HIT:
             return Landing(lease.entry, None, store_now_ms=lease.store_now_ms)
         flight.asks()
         if lease is None or lease.state is not LeaseState.LEASED:
-            landing = await self.fetch_only(plan)
+            landing = await self.fetch_only(plan, source)
             if landing.fetched is not None and landing.fetched.found is not None:
                 self._emit(FillEnded(plan.get.table, FillResult.NO_LEASE))
             return landing
-        strong = lease.strong or plan.control.refresh
-        return await self._fetch_and_fill(flight, plan, generation, token, strong=strong)
+        consistent = lease.strong or plan.policy.fill_consistent or plan.control.refresh
+        fetch = (source or self._exchange).fetch(plan, consistent=consistent)
+        return await self._fetch_and_fill(flight, plan, generation, token, fetch)
 
-    async def fetch_only(self, plan: ReadPlan) -> Landing:
+    async def fetch_only(self, plan: ReadPlan, source: Source | None = None) -> Landing:
         """Fetch without a fill.
 
         Consistently below level `eventual`: what stands in the way of a fill is mostly a write of
@@ -104,7 +132,7 @@ class Filler:
         """
         lagging = plan.policy.level is Level.EVENTUAL and not plan.control.refresh
         consistent = plan.policy.fill_consistent or not lagging
-        return Landing(None, await self._exchange.fetch(plan, consistent=consistent))
+        return Landing(None, await (source or self._exchange).fetch(plan, consistent=consistent))
 
     async def refill(
         self, plan: ReadPlan, request: ClientRequest, generation: Generation
@@ -137,7 +165,12 @@ class Filler:
         return reply, result is FillResult.STORED
 
     async def _acquire(
-        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation, token: Token
+        self,
+        flight: Flight[Landing],
+        plan: ReadPlan,
+        generation: Generation,
+        token: Token,
+        source: Source | None,
     ) -> LeaseReply | None:
         """Ask for the lease until it is clear who fetches; None when the store is out."""
         give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
@@ -157,6 +190,8 @@ class Filler:
                 continue
             if reply.state is not LeaseState.WAIT or self._clock.monotonic_s() >= give_up_s:
                 return reply
+            if source is not None:
+                source.waits()
             await self._clock.sleep(self._clock.uniform(*_POLL_S))
 
     async def _fetch_and_fill(
@@ -165,13 +200,11 @@ class Filler:
         plan: ReadPlan,
         generation: Generation,
         token: Token,
-        *,
-        strong: bool,
+        fetch: Awaitable[Fetched],
     ) -> Landing:
         result, known = FillResult.NOT_CACHEABLE, False
         try:
-            consistent = strong or plan.policy.fill_consistent
-            fetched = await self._exchange.fetch(plan, consistent=consistent)
+            fetched = await fetch
             known = fetched.found is not None
             sent_at = flight.tick()
             result = await self._fill(plan, generation, token, fetched)

@@ -63,7 +63,7 @@ class ReadPath:
             return answer.explained(BypassReason.UNDECODABLE, plan.get.table)
 
     async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
-        if (reason := self._why_bypass(plan)) is not None:
+        if (reason := self.why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
         try:
             sighting = await self._ports.store.lookup(plan.identity, plan.get.names)
@@ -77,7 +77,8 @@ class ReadPath:
             return await self._consistent(plan, request, sighting)
         return await self._from_entry(plan, sighting)
 
-    def _why_bypass(self, plan: ReadPlan) -> BypassReason | None:
+    def why_bypass(self, plan: ReadPlan) -> BypassReason | None:
+        """Return why the store may not be asked about an item now, or None when it may."""
         if self._ports.debts.owes(plan.identity):
             return BypassReason.DEBT
         if self._ports.store.serving:
@@ -99,7 +100,7 @@ class ReadPath:
             case Verdict.GRACE:
                 assert entry is not None, "grace without an entry"
                 if sighting.state is not RecordState.LEASED and not plan.control.only_if_cached:
-                    self._refresh_soon(plan, sighting)
+                    self.refresh_soon(plan, sighting)
                 return self._hit(plan, entry, sighting, Outcome.STALE_HIT)
             case Verdict.LAST_RESORT:
                 assert entry is not None, "last resort without an entry"
@@ -119,7 +120,7 @@ class ReadPath:
         ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
         return Answer(200, (), body, outcome, table=plan.get.table, crc32=crc32, ttl_s=ttl_s)
 
-    def _refresh_soon(self, plan: ReadPlan, sighting: Sighting) -> None:
+    def refresh_soon(self, plan: ReadPlan, sighting: Sighting) -> None:
         """Refresh in the background; the entry keeps serving from inside the lease."""
         cache_key = plan.identity.cache_key
         if cache_key in self._refreshing:
@@ -145,15 +146,15 @@ class ReadPath:
             if landing.fetched is None or not landing.fetched.failed:
                 return replace(answer, expired=True)
         except UpstreamFailed:
-            if self._too_old_by_now(plan, entry, sighting, looked_s):
+            if self.too_old_by_now(plan, entry, sighting, looked_s):
                 raise
         else:
-            if self._too_old_by_now(plan, entry, sighting, looked_s):
+            if self.too_old_by_now(plan, entry, sighting, looked_s):
                 return replace(answer, expired=True)
         stale = self._hit(plan, entry, sighting, Outcome.STALE_HIT)
         return replace(stale, detail="stale-if-error")
 
-    def _too_old_by_now(
+    def too_old_by_now(
         self, plan: ReadPlan, entry: Entry, sighting: Sighting, looked_s: float
     ) -> bool:
         """Tell whether the entry passed its time while upstream was asked."""
@@ -169,6 +170,8 @@ class ReadPath:
         """Share a flight, or fetch without one when all are taken."""
         try:
             landing, led = await self._share(plan, sighting)
+            if not led and landing.says_nothing:
+                landing, led = await self._ports.filler.fetch_only(plan), True
         except FlightsFullError:
             landing = await self._ports.filler.fetch_only(plan)
             answer = self._landed(plan, landing, led=True)

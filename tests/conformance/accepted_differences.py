@@ -62,9 +62,25 @@ def _capacity(*, factor: float) -> Callable[[Reply], Reply]:
 
     def expected(reply: Reply) -> Reply:
         consumed = reply.content["ConsumedCapacity"]
-        return reply.containing(reply.content | {"ConsumedCapacity": scaled(consumed)})
+        all_scaled = (
+            [scaled(each) for each in consumed] if isinstance(consumed, list) else scaled(consumed)
+        )
+        return reply.containing(reply.content | {"ConsumedCapacity": all_scaled})
 
     return expected
+
+
+def _batch_capacity_free(reply: Reply, **parts: Json) -> Reply:
+    """Add that no table of a batch cost anything."""
+    free = [
+        {"TableName": table, "CapacityUnits": 0.0, **parts}
+        for table in sorted(reply.content["Responses"])
+    ]
+    return reply.containing(reply.content | {"ConsumedCapacity": free})
+
+
+def _batch_capacity_free_by_index(reply: Reply) -> Reply:
+    return _batch_capacity_free(reply, Table={"CapacityUnits": 0.0})
 
 
 def _typed(content_type: str) -> Callable[[Reply], Reply]:
@@ -97,6 +113,7 @@ CAPACITY_CASES: Final = (
     "capacity-missing-item",
     "capacity-projected",
 )
+BATCH_CAPACITY_CASES: Final = ("batch-capacity-total", "batch-capacity-indexes")
 
 ACCEPTED: Final = [
     AcceptedDifference(
@@ -111,6 +128,33 @@ ACCEPTED: Final = [
         "A hit spends no read capacity, and its answer says so.",
         _capacity(factor=0),
         frozenset({Step.WARM}),
+    ),
+    AcceptedDifference(
+        BATCH_CAPACITY_CASES,
+        "As for single reads: a fill reads with ConsistentRead, which costs twice the units.",
+        _capacity(factor=2),
+        frozenset({Step.COLD}),
+        engines=("dynalite",),
+    ),
+    AcceptedDifference(
+        BATCH_CAPACITY_CASES,
+        "As for single reads: a hit spends no read capacity, and its answer says so.",
+        _capacity(factor=0),
+        frozenset({Step.WARM}),
+        engines=("dynalite",),
+    ),
+    AcceptedDifference(
+        BATCH_CAPACITY_CASES[:1],
+        "This engine tells no capacity for batches, which DynamoDB does; the proxy tells none"
+        " spent where upstream told nothing.",
+        _batch_capacity_free,
+        engines=("dynamodb",),
+    ),
+    AcceptedDifference(
+        BATCH_CAPACITY_CASES[1:],
+        "The same, with the part of the table itself, as INDEXES asks for.",
+        _batch_capacity_free_by_index,
+        engines=("dynamodb",),
     ),
     AcceptedDifference(
         ("authorization-missing", "put-unsigned"),

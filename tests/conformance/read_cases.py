@@ -243,22 +243,6 @@ PASSED: Final = [
     passed("scan-count", Call("Scan", {"TableName": "$range", "Select": "COUNT"})),
     passed("scan-segment", Call("Scan", {"TableName": "$range", "Segment": 0, "TotalSegments": 2})),
     passed(
-        "batch-get",
-        Call(
-            "BatchGetItem",
-            {
-                "RequestItems": {
-                    "$hash": {"Keys": [_key("types"), _key("nobody")]},
-                    "$number": {"Keys": [{"pk": {"N": "1000"}}], "ConsistentRead": True},
-                }
-            },
-        ),
-    ),
-    passed(
-        "batch-get-twice",
-        Call("BatchGetItem", {"RequestItems": {"$hash": {"Keys": [_key("a"), _key("a")]}}}),
-    ),
-    passed(
         "transact-get",
         Call(
             "TransactGetItems",

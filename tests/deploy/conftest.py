@@ -59,6 +59,7 @@ def every_event() -> Iterator[events.Event]:
     table = TableName("orders")
     for outcome in Outcome:
         yield events.RequestAnswered("GetItem", table, outcome, None, 200, 0.001)
+        yield events.BatchItemsAnswered(table, outcome, 1)
     for reason in BypassReason:
         yield events.RequestAnswered("GetItem", table, Outcome.BYPASS, reason, 200, 0.001)
     for fill_result in FillResult:

@@ -69,6 +69,7 @@ async def drive(proxy: RunningProxy, fake: FakeUpstream) -> None:
         await call(proxy, "GetItem", key(f"{SECRET_KEY}-of-nobody"))
     await call(proxy, "GetItem", get | {"ConsistentRead": True})
     await call(proxy, "DeleteItem", get | {"ConditionExpression": "attribute_not_exists(pk)"})
+    await call(proxy, "BatchGetItem", {"RequestItems": {"t": {"Keys": [get["Key"]]}}})
     await call(proxy, "ListTables", {})
     await call(proxy, "GetItem", {"TableName": "t", "Key": SECRET_KEY})
     update = {
@@ -128,7 +129,8 @@ async def test_scrape_counts_what_happened(fake: FakeUpstream, user: str) -> Non
     assert counted("requests_total", operation="GetItem", outcome="miss") == 2
     assert counted("bypasses_total", reason="consistent-read") == 1
     # 5.4 KiB: two units of 4 KiB, half each when eventually consistent; an absence: half.
-    assert counted("read_capacity_units_saved_total", table="t") == 4 * 1.0 + 0.5
+    assert counted("read_capacity_units_saved_total", table="t") == 5 * 1.0 + 0.5
+    assert counted("batch_items_total", table="t", outcome="hit") == 1
     # Fills are consistent: 2 and 1; the ConsistentRead: 2.
     assert counted("read_capacity_units_consumed_total", table="t") == 5
     assert counted("fills_total", result="stored") == 3
@@ -138,7 +140,7 @@ async def test_scrape_counts_what_happened(fake: FakeUpstream, user: str) -> Non
     assert counted("store_serving") == 1
     assert counted("invariant_violations_total") == 0
     assert counted("debts") == 0
-    assert counted("store_duration_seconds_count", step="lookup") == 8
+    assert counted("store_duration_seconds_count", step="lookup") == 9
     # Two misses, the ConsistentRead, and the malformed one, which is upstream's to refuse.
     assert counted("upstream_duration_seconds_count", operation="GetItem") == 4
 

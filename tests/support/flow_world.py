@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.key_schema import KeySchema
-from proxy.core.plan import Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.plan import BatchReadPlan, Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
 from proxy.core.policy import FencePolicy, TablePolicy
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName
+from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
@@ -58,6 +59,19 @@ def item_of(answer: Answer) -> Json | None:
     return shown
 
 
+def values_of(answer: Answer, table: str = TABLE) -> dict[str, str]:
+    """Return attribute `v` by `pk`, of the items of a table that a batch's answer shows."""
+    assert answer.status == 200, answer.body
+    shown = json.loads(answer.body)["Responses"].get(table, [])
+    return {item["pk"]["S"]: item["v"]["S"] for item in shown}
+
+
+def unprocessed_of(answer: Answer, table: str = TABLE) -> list[str]:
+    """Return the keys of a table that a batch's answer left unprocessed."""
+    left = json.loads(answer.body)["UnprocessedKeys"].get(table, {"Keys": []})
+    return [key["pk"]["S"] for key in left["Keys"]]
+
+
 def value_of(answer: Answer) -> str | None:
     """Return attribute `v` of the item that a read's answer shows, or None for no item."""
     item = item_of(answer)
@@ -67,13 +81,15 @@ def value_of(answer: Answer) -> str | None:
 class World:
     """One table `orders` with partition key `pk`, one store, as many proxies as a test wants.
 
-    `policy` is every proxy's policy of every table: replace it to change it.
+    `policy` is every proxy's policy of every table but those in `policies`: replace it to change
+    it.
     """
 
     def __init__(self, fence: FencePolicy) -> None:
         self.clock = VirtualClock()
         self.fence = fence
         self.policy = TablePolicy(jitter=0.0)
+        self.policies: dict[str, TablePolicy] = {}
         self.keys = KeySpace("test", "us-east-1")
         self.upstream = ScriptedUpstream(self.clock)
         self.upstream.tables.add(TABLE, pk="S")
@@ -102,7 +118,11 @@ class World:
 
     def plan(self, request: ClientRequest) -> Plan:
         """Plan a request under the world's policy."""
-        return make_plan(request, self.keys, lambda _table: self.policy)
+        return make_plan(request, self.keys, self.policy_of)
+
+    def policy_of(self, table: str) -> TablePolicy:
+        """Return a table's policy as it is now."""
+        return self.policies.get(table, self.policy)
 
     def read_plan(self, pk: str, **members: Any) -> ReadPlan:
         """Plan a GetItem."""
@@ -151,18 +171,18 @@ class Proxy:
             tasks=self.tasks,
             clock=clock,
         )
-        self.reads = ReadPath(
-            ReadPorts(
-                store=self.store,
-                exchange=self.exchange,
-                filler=self.filler,
-                coalescer=self.coalescer,
-                debts=self.debts,
-                tasks=self.tasks,
-                clock=clock,
-                emit=emit,
-            )
+        read_ports = ReadPorts(
+            store=self.store,
+            exchange=self.exchange,
+            filler=self.filler,
+            coalescer=self.coalescer,
+            debts=self.debts,
+            tasks=self.tasks,
+            clock=clock,
+            emit=emit,
         )
+        self.reads = ReadPath(read_ports)
+        self.batches = BatchPath(read_ports, self.reads)
         self.writes = WritePath(
             WritePorts(
                 store=self.store,
@@ -180,13 +200,14 @@ class Proxy:
         self.dispatcher = Dispatcher(
             DispatcherPorts(
                 reads=self.reads,
+                batches=self.batches,
                 writes=self.writes,
                 exchange=self.exchange,
                 schemas=self.schemas,
                 keys=world.keys,
                 clock=clock,
                 emit=emit,
-                policy_of=lambda _table: world.policy,
+                policy_of=world.policy_of,
                 body_bytes_max=1024,
             )
         )
@@ -201,12 +222,19 @@ class Proxy:
         plan = self.world.plan(request)
         if isinstance(plan, ReadPlan):
             return await self.reads.answer(plan, request)
+        if isinstance(plan, BatchReadPlan):
+            return await self.batches.answer(plan, request)
         assert isinstance(plan, WritePlan | TablesWritePlan), plan
         return await self.writes.answer(plan, request)
 
     async def get(self, pk: str, **members: Any) -> Answer:
         """Read an item."""
         return await self.call("GetItem", {"TableName": TABLE, "Key": key_of(pk), **members})
+
+    async def batch_get(self, *pks: str, **members: Any) -> Answer:
+        """Read items of the one table by BatchGetItem; `members` beside its keys."""
+        keys = [key_of(pk) for pk in pks]
+        return await self.call("BatchGetItem", {"RequestItems": {TABLE: {"Keys": keys, **members}}})
 
     async def put(self, pk: str, v: str, **members: Any) -> Answer:
         """Write a whole item."""

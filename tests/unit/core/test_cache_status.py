@@ -40,6 +40,11 @@ def status(outcome: Outcome, **rest: Any) -> str:
         (Outcome.MISS, {"demanded": True, "stored": True}, "dynaside; fwd=request; stored"),
         (Outcome.COALESCED, {"demanded": True}, "dynaside; fwd=request; collapsed"),
         (Outcome.NOT_CACHED, {}, "dynaside; detail=not-cached"),
+        (
+            Outcome.PARTIAL,
+            {"detail": "hits-3-of-5", "stored": True, "ttl_s": 4},
+            "dynaside; fwd=partial; stored; detail=hits-3-of-5",
+        ),
         (Outcome.COALESCED, {}, "dynaside; fwd=miss; collapsed"),
         (Outcome.COALESCED, {"expired": True}, "dynaside; fwd=stale; collapsed"),
         (

@@ -17,6 +17,7 @@ from proxy.core.operations import WRITES, ItemWrite
 from proxy.core.plan import (
     FENCED,
     ITEM_FENCES_MAX,
+    BatchReadPlan,
     PassPlan,
     Plan,
     ReadPlan,
@@ -81,6 +82,52 @@ def test_a_plain_get_reads_through_the_cache() -> None:
     assert planned.get.key == KEY
 
 
+def batch(**tables: dict[str, Any]) -> dict[str, Any]:
+    """Return a BatchGetItem of one key in each of these tables; `_` in names for `-`."""
+    return {
+        "RequestItems": {
+            name.replace("_", "-"): {"Keys": [KEY], **wishes} for name, wishes in tables.items()
+        }
+    }
+
+
+def test_a_batch_plans_each_key_as_a_get() -> None:
+    """Each key has its identity and its table's policy; tables without the cache stay apart."""
+    planned = plan(
+        "BatchGetItem", batch(orders={}, strict={}, off={}, users={"ConsistentRead": True})
+    )
+    assert isinstance(planned, BatchReadPlan)
+    assert [
+        (part.get.table, part.identity, part.policy, part.uncached) for part in planned.parts
+    ] == [
+        (table, KEYS.item(TableName(table), KEY), policy_of(table), uncached)
+        for table, uncached in [
+            ("orders", False),
+            ("strict", False),
+            ("off", True),
+            ("users", True),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "table"),
+    [
+        (b"{", BypassReason.UNDECODABLE, None),
+        ({"RequestItems": {"orders": {"Keys": []}}}, BypassReason.UNDECODABLE, "orders"),
+        (batch(off={}), BypassReason.TABLE_OFF, "off"),
+        (batch(off={"ConsistentRead": True}), BypassReason.TABLE_OFF, "off"),
+        (batch(orders={"ConsistentRead": True}), BypassReason.CONSISTENT_READ, "orders"),
+        (batch(orders={"ConsistentRead": True}, off={}), BypassReason.CONSISTENT_READ, None),
+    ],
+)
+def test_a_batch_without_a_cached_key_passes_through(
+    body: dict[str, Any] | bytes, reason: BypassReason, table: str | None
+) -> None:
+    """Byte for byte, for one reason."""
+    assert plan("BatchGetItem", body) == PassPlan(reason, TableName(table) if table else None)
+
+
 @pytest.mark.parametrize(
     ("body", "reason", "table"),
     [
@@ -132,7 +179,7 @@ def test_a_get_of_an_unusual_shape_passes(shape: dict[str, Any]) -> None:
 @pytest.mark.parametrize("prefix", [DATA, LEGACY])
 @pytest.mark.parametrize(
     "operation",
-    ["Query", "Scan", "BatchGetItem", "TransactGetItems", "ListTables", "DescribeTable", "Odd", ""],
+    ["Query", "Scan", "TransactGetItems", "ListTables", "DescribeTable", "Odd", ""],
 )
 def test_other_operations_pass(operation: str, prefix: str) -> None:
     """What is neither read through nor a write goes on as it came, whatever its body."""

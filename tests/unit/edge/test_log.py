@@ -21,6 +21,7 @@ ORDERS = TableName("orders")
 
 SILENT: list[events.Event] = [
     events.RequestAnswered("GetItem", ORDERS, Outcome.BYPASS, BypassReason.DEBT, 200, 0.001),
+    events.BatchItemsAnswered(ORDERS, Outcome.HIT, 3),
     events.CapacitySaved(ORDERS, 1.0),
     events.CapacityConsumed(ORDERS, 1.0),
     events.FillEnded(ORDERS, FillResult.REFUSED),

@@ -45,6 +45,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         1,
     ),
     (
+        events.BatchItemsAnswered(ORDERS, Outcome.NEGATIVE_HIT, 3),
+        "dynaside_batch_items_total",
+        {"table": "orders", "outcome": "negative_hit"},
+        3,
+    ),
+    (
         events.CapacitySaved(ORDERS, 1.5),
         "dynaside_read_capacity_units_saved_total",
         {"table": "orders"},

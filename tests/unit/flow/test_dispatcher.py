@@ -73,6 +73,16 @@ async def test_every_request_is_told_once(proxy: Proxy) -> None:
     ]
 
 
+async def test_batches_of_reads_go_their_own_way(proxy: Proxy) -> None:
+    """A BatchGetItem is answered from the cache, and told as one request."""
+    batch = client_request("BatchGetItem", {"RequestItems": {TABLE: {"Keys": [key_of("a")]}}})
+    answers = [await proxy.dispatcher.answer(batch) for _ in range(2)]
+    assert [answer.outcome for answer in answers] == [Outcome.MISS, Outcome.HIT]
+    assert [(each.operation, each.table) for each in proxy.told(RequestAnswered)] == [
+        ("BatchGetItem", TABLE)
+    ] * 2
+
+
 @pytest.mark.parametrize(
     ("request_", "reason", "told"),
     [

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.core.batch_fetch import WantedItem
 from proxy.core.errors import UpstreamFailed, UpstreamFailure
+from proxy.core.operations import Capacity
 from proxy.core.request import ClientRequest
-from proxy.core.values import Outcome
+from proxy.core.values import Outcome, TableName
 from proxy.flow.events import CapacityConsumed, UpstreamAnswered, UpstreamSilent
 from proxy.flow.exchange import checksum, pass_fetched, pass_on
 from proxy.flow.ports import UpstreamReply
@@ -144,6 +146,73 @@ async def test_fetch_tells_what_it_cost(
         world.put_elsewhere("a", "x" * characters)
     await proxy.exchange.fetch(world.read_plan("a"), consistent=consistent)
     assert proxy.told(CapacityConsumed) == [CapacityConsumed(TABLE, units)]
+
+
+def wanted(*pks: str, table: TableName = TABLE, consistent: bool = False) -> list[WantedItem]:
+    """Want items of one table."""
+    return [WantedItem(table, key_of(pk), consistent) for pk in pks]
+
+
+async def test_batch_fetch_gives_each_item_its_part(world: World, proxy: Proxy) -> None:
+    """One request; every item is told apart from its absence, with upstream's whole reply."""
+    world.put_elsewhere("a", "1")
+    fetched, consumed = await proxy.exchange.fetch_batch(wanted("x", "a"), Capacity.NONE)
+    assert [each.found and each.found.item and each.found.item["v"] for each in fetched] == [
+        None,
+        {"S": "1"},
+    ]
+    assert [each.found is None for each in fetched] == [False, False]
+    assert (consumed, [sent.operation for sent in world.upstream.sent]) == ((), ["BatchGetItem"])
+    assert world.upstream.sent[0].repeatable
+    assert all(each.batched and not each.unprocessed and not each.others for each in fetched)
+    assert proxy.told(UpstreamAnswered)[0].table == TABLE
+
+
+async def test_batch_fetch_tells_what_each_table_cost(world: World, proxy: Proxy) -> None:
+    """By the size of the items, absences included; double where the table was read consistently."""
+    other = TableName("users")
+    world.upstream.tables.add(other, pk="S")
+    world.put_elsewhere("a", "x" * 9000)
+    both = [*wanted("a", "x"), *wanted("a", table=other, consistent=True)]
+    await proxy.exchange.fetch_batch(both, Capacity.NONE)
+    assert proxy.told(CapacityConsumed) == [
+        CapacityConsumed(TABLE, 2.0),
+        CapacityConsumed(other, 1.0),
+    ]
+    assert proxy.told(UpstreamAnswered)[0].table is None
+
+
+async def test_batch_fetch_in_part_marks_what_was_left(world: World, proxy: Proxy) -> None:
+    """An unprocessed item is neither there nor absent, and cost nothing."""
+    charged = {"TableName": TABLE, "CapacityUnits": 0.5}
+    left = {TABLE: {"Keys": [key_of("b")]}}
+    reply = {"Responses": {TABLE: []}, "UnprocessedKeys": left, "ConsumedCapacity": [charged]}
+    world.upstream.answer("BatchGetItem", reply)
+    fetched, consumed = await proxy.exchange.fetch_batch(wanted("a", "b"), Capacity.TOTAL)
+    assert [(each.unprocessed, each.others) for each in fetched] == [(False, False), (True, True)]
+    assert consumed == (charged,)
+    assert proxy.told(CapacityConsumed) == [CapacityConsumed(TABLE, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "others"),
+    [
+        (400, "ValidationException", True),
+        (400, "ThrottlingException", False),
+        (500, "InternalServerError", False),
+        (200, "Novelty", True),
+    ],
+)
+async def test_refused_batch_says_nothing_about_an_item(
+    world: World, proxy: Proxy, *, status: int, error: str, others: bool
+) -> None:
+    """It may be another item's fault; load and breakage are everybody's."""
+    world.upstream.answer("BatchGetItem", {"__type": f"com.amazonaws#{error}"}, status=status)
+    fetched, consumed = await proxy.exchange.fetch_batch(wanted("a", "b"), Capacity.NONE)
+    assert [(each.found, each.others, each.unprocessed) for each in fetched] == [
+        (None, others, False)
+    ] * 2
+    assert (consumed, proxy.told(CapacityConsumed)) == ((), [])
 
 
 async def test_age_counts_from_the_question(world: World, proxy: Proxy) -> None:

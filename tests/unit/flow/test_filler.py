@@ -16,6 +16,7 @@ from proxy.core.record import Entry, Leased, Pending, Tombstone
 from proxy.core.values import FillResult, Generation, Level
 from proxy.flow.coalescer import Flight
 from proxy.flow.events import CapacityConsumed, FillEnded
+from proxy.flow.exchange import Fetched
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.ports import UpstreamReply
 from tests.fakes.fake_upstream_script import FAILED, RESET_AFTER, THROTTLED
@@ -452,6 +453,60 @@ async def test_bypassing_flight_leaves_the_store_alone(flyer: Flyer) -> None:
     landing = await flyer.filler.fly(flight, flyer.world.read_plan("a"), None)
     assert landing.fetched is not None
     assert (flight.current_as_of, flyer.store.steps) == (1, [])
+
+
+class OtherSource:
+    """A source that notes what a flight asks of it, and asks the exchange."""
+
+    def __init__(self, flyer: Flyer) -> None:
+        self._exchange = flyer.proxy.exchange
+        self.noted: list[str] = []
+
+    def waits(self) -> None:
+        """Note that another proxy is filling."""
+        self.noted.append("waits")
+
+    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+        """Note the question and ask it."""
+        self.noted.append(f"fetch, consistent {consistent}")
+        return await self._exchange.fetch(plan, consistent=consistent)
+
+
+async def test_flight_fetches_from_the_source_it_is_given(flyer: Flyer) -> None:
+    """With a lease and without a store: a batch fetches for many flights at once."""
+    source = OtherSource(flyer)
+    flight: Flight[Landing] = Flight(count(1).__next__)
+    plan = flyer.world.read_plan("a")
+    landing = await flyer.filler.fly(flight, plan, await flyer.generation(), source)
+    assert landing.stored
+    await flyer.filler.fly(flight, plan, None, source)
+    assert source.noted == ["fetch, consistent True"] * 2
+
+
+async def test_source_is_told_when_another_proxy_fills(flyer: Flyer, other: Flyer) -> None:
+    """So that nobody waits for a fetch that may never come; here the other's fill comes."""
+    gate = flyer.world.upstream.hold("GetItem")
+    leading = other.soon()
+    await gate.reached()
+    source = OtherSource(flyer)
+    flight: Flight[Landing] = Flight(count(1).__next__)
+    plan, generation = flyer.world.read_plan("a"), await flyer.generation()
+    waiting = asyncio.ensure_future(flyer.filler.fly(flight, plan, generation, source))
+    await quiesce()
+    gate.release()
+    await leading
+    assert (await waiting).entry is not None
+    assert set(source.noted) == {"waits"}
+
+
+async def test_only_a_batch_that_brought_nothing_says_nothing(flyer: Flyer) -> None:
+    """Who joined such a flight must ask again; an item, an entry or a failure is an answer."""
+    landing = await flyer.fly()
+    assert landing.fetched is not None
+    assert not landing.says_nothing
+    assert not Landing(None, None).says_nothing
+    empty = replace(landing.fetched, found=None, batched=True)
+    assert Landing(None, empty).says_nothing
 
 
 async def test_consistent_read_replaces_a_fresh_entry(flyer: Flyer) -> None:

@@ -809,3 +809,40 @@ async def test_nonsense_is_refused_before_anything_is_asked(proxy: Proxy) -> Non
     assert (answer.outcome, answer.status) == (Outcome.REJECTED, 400)
     assert "X-Dynaside-Cache" in json.loads(answer.body)["message"]
     assert (reads(proxy), proxy.store.steps) == (0, [])
+
+
+@pytest.mark.parametrize("trouble", ["refused", "unprocessed"])
+async def test_reader_does_not_take_the_trouble_of_a_batch_for_its_own(
+    proxy: Proxy, trouble: str
+) -> None:
+    """A batch that led the flight was refused for another item's sake, or left this one out."""
+    upstream = proxy.world.upstream
+    proxy.world.policy = replace(proxy.world.policy, level=Level.EVENTUAL)  # joins what has begun
+    gate = upstream.hold("BatchGetItem")
+    left = {TABLE: {"Keys": [key_of("a")]}}
+    if trouble == "refused":
+        upstream.answer("BatchGetItem", {"__type": "x#ValidationException"}, status=400)
+    else:
+        upstream.answer("BatchGetItem", {"Responses": {}, "UnprocessedKeys": left})
+    batch = asyncio.ensure_future(proxy.batch_get("a"))
+    await gate.reached()
+    single = asyncio.ensure_future(proxy.get("a"))
+    await quiesce()
+    assert reads(proxy) == 0
+    gate.release()
+    answer = await single
+    assert (answer.outcome, value_of(answer), reads(proxy)) == (Outcome.MISS, "1", 1)
+    await batch
+
+
+async def test_reader_shares_the_fetch_of_a_batch(proxy: Proxy) -> None:
+    """An item that a batch is fetching is not fetched once more."""
+    gate = proxy.world.upstream.hold("BatchGetItem")
+    batch = asyncio.ensure_future(proxy.batch_get("a", "b"))
+    await gate.reached()
+    single = asyncio.ensure_future(proxy.get("a"))
+    await quiesce()
+    gate.release()
+    answer = await single
+    assert (answer.outcome, value_of(answer), reads(proxy)) == (Outcome.COALESCED, "1", 0)
+    await batch

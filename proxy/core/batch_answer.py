@@ -1,0 +1,136 @@
+"""Builds the answer to a BatchGetItem from whole items, whoever had them.
+
+Source: DynamoDB API Reference, "BatchGetItem": 16 MB of items in one answer at most, what is
+beyond goes back as UnprocessedKeys; ConsumedCapacity has one element for each table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.core.batch_get import BatchGet, TableKeys
+from proxy.core.json_text import compact, members
+from proxy.core.operations import Capacity
+from proxy.core.projection import Projection
+from proxy.core.responses import EMPTY_BODY, no_capacity
+from proxy.core.values import Item, Outcome
+
+HITS: Final = frozenset({Outcome.HIT, Outcome.NEGATIVE_HIT, Outcome.STALE_HIT})
+ANSWER_ITEMS_BYTES_MAX: Final = 16 * 1024 * 1024
+_WHOLE_START: Final = b'{"Item":'
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItem:
+    """What is known of one key.
+
+    Args:
+        body: `{"Item":{…}}` or `{}`, as an entry holds it; None when the key was not processed.
+        item_bytes: the item's size by DynamoDB's rules.
+    """
+
+    body: bytes | None
+    item_bytes: int
+
+
+UNPROCESSED: Final = ReadItem(None, 0)
+
+
+def batch_outcome(outcomes: Sequence[Outcome]) -> Outcome:
+    """Say how a whole batch was answered, from how each of its keys was.
+
+    HIT also with absences among them; STALE_HIT with one stale item. BYPASS where the store had
+    no part in any key.
+    """
+    hits = sum(each in HITS for each in outcomes)
+    if hits == len(outcomes):
+        return Outcome.STALE_HIT if Outcome.STALE_HIT in outcomes else Outcome.HIT
+    if hits:
+        return Outcome.PARTIAL
+    bypassed = all(each is Outcome.BYPASS for each in outcomes)
+    return Outcome.BYPASS if bypassed else Outcome.MISS
+
+
+def batch_answer_body(
+    batch: BatchGet, read: Sequence[ReadItem], consumed: Iterable[Mapping[str, Any]]
+) -> bytes:
+    """Answer a BatchGetItem.
+
+    Args:
+        batch: what was asked.
+        read: for each key, in the request's order.
+        consumed: what upstream charged, each with its TableName; those of one table are added up.
+    """
+    fitting = iter(_within_limit(read))
+    responses: list[bytes] = []
+    unprocessed: dict[str, Any] = {}
+    for asked in batch.tables:
+        pairs = [(get.key, next(fitting)) for get in asked.gets]
+        keys_left = [key for key, each in pairs if each.body is None]
+        if keys_left:
+            unprocessed[asked.table] = {"Keys": keys_left, **asked.wishes}
+        if len(keys_left) < len(pairs):
+            responses.append(_table_items(asked, [each.body for _, each in pairs]))
+    parts = [
+        b'{"Responses":{' + b",".join(responses) + b"}",
+        b'"UnprocessedKeys":' + compact(unprocessed),
+    ]
+    if batch.capacity is not Capacity.NONE:
+        parts.append(b'"ConsumedCapacity":' + compact(_capacities(batch, consumed)))
+    return b",".join(parts) + b"}"
+
+
+def _within_limit(read: Sequence[ReadItem]) -> list[ReadItem]:
+    """Leave out what does not fit into one answer; the first item always does."""
+    fitting: list[ReadItem] = []
+    total_bytes = 0
+    for each in read:
+        fits = not total_bytes or total_bytes + each.item_bytes <= ANSWER_ITEMS_BYTES_MAX
+        fitting.append(each if fits else UNPROCESSED)
+        total_bytes += each.item_bytes if fits else 0
+    return fitting
+
+
+def _table_items(asked: TableKeys, bodies: Iterable[bytes | None]) -> bytes:
+    projection = asked.gets[0].projection
+    items = [_spelled(body, projection) for body in bodies if body is not None]
+    present = b",".join(item for item in items if item is not None)
+    return compact(asked.table) + b":[" + present + b"]"
+
+
+def _spelled(body: bytes, projection: Projection | None) -> bytes | None:
+    """Return the item as it goes into the answer, or None for an absence."""
+    if body == EMPTY_BODY:
+        return None
+    if projection is not None:
+        item: Item = json.loads(body)["Item"]
+        return compact(projection.apply(item))
+    if body.startswith(_WHOLE_START):  # as DynamoDB spells it: nothing to parse
+        return body.rstrip()[len(_WHOLE_START) : -1]
+    text = body.decode()
+    (item_member,) = members(text)
+    return text[item_member.start : item_member.end].encode()
+
+
+def _capacities(batch: BatchGet, consumed: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    totals = {each.table: no_capacity(each.table, batch.capacity) for each in batch.tables}
+    for charged in consumed:
+        total = totals.get(charged["TableName"])
+        if total is not None:
+            _add(total, charged)
+    return list(totals.values())
+
+
+def _add(total: dict[str, Any], charged: Mapping[str, Any]) -> None:
+    """Add up numbers, at any depth; whatever else is there is taken over."""
+    for name, part in charged.items():
+        known = total.get(name)
+        if isinstance(part, Mapping) and isinstance(known, dict):
+            _add(known, part)
+        elif isinstance(part, int | float) and isinstance(known, int | float):
+            total[name] = known + part
+        else:
+            total[name] = part
