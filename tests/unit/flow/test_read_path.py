@@ -125,6 +125,26 @@ async def test_a_part_that_was_read_answers_for_no_more_than_it_is(proxy: Proxy)
     assert (nothing.outcome, item_of(nothing)) == (Outcome.HIT, {})
 
 
+async def test_the_store_is_told_which_attributes_a_read_needs(proxy: Proxy) -> None:
+    """A projection asks for what its paths start from, everything else for the whole entry."""
+    asked: list[tuple[str, ...] | None] = []
+
+    class ListeningStore(MemoryStore):
+        async def lookup(
+            self, identity: ItemIdentity, names: tuple[str, ...] | None = None
+        ) -> Sighting:
+            asked.append(names)
+            return await super().lookup(identity, names)
+
+    proxy.reads._ports = replace(
+        proxy.reads._ports, store=ListeningStore(proxy.world.clock, proxy.world.fence)
+    )
+    await proxy.get("a")
+    await proxy.get("a", ProjectionExpression="pk, v[0], v[1]")
+    await proxy.get("a", ConsistentRead=True)
+    assert asked == [None, ("pk", "v"), None]
+
+
 async def test_an_entry_that_lacks_what_was_asked_for_is_never_an_answer(proxy: Proxy) -> None:
     """A store that shows too little of an entry fails the request instead of shortening it."""
 
