@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
-    "freshness", "item_size", "projection", "cache_key", "operations", "responses", "cache_status",
-    "table_writes", "write_through", "drafting", "plan",
+    "pages", "freshness", "item_size", "projection", "cache_key", "operations", "responses",
+    "cache_status", "table_writes", "write_through", "drafting", "plan",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
@@ -33,8 +33,8 @@ FLOW: Final = [
 ]
 
 CORE_LIBRARIES: Final = {
-    "__future__", "binascii", "collections", "contextlib", "dataclasses", "enum", "hashlib",
-    "json", "math", "re", "struct", "typing", "zlib",
+    "__future__", "binascii", "collections", "contextlib", "dataclasses", "enum", "functools",
+    "hashlib", "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
     "__future__", "asyncio", "collections", "contextlib", "dataclasses", "math", "typing", "zlib",
@@ -68,6 +68,7 @@ LONG_MODULES: Final = {
     "proxy/configuration/sections.py": "one field with its description per setting",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",
+    "proxy/edge/redis_store.py": "one port: every step of the protocol",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
     "proxy/services.py": "wiring: every part is named once",

@@ -8,6 +8,9 @@ from typing import Final
 from proxy.core.values import Level, WriteMode
 
 ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
+PAGE_BYTES_MAX: Final = 1024 * 1024  # the items that DynamoDB looks at for one page
+SCOPE_KEPT_S: Final = 3600.0
+"""How long a scope nobody writes to is remembered; then it gets a new generation."""
 
 
 @dataclass(frozen=True, slots=True)
