@@ -38,6 +38,7 @@ from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.ports import Clock, Store, Upstream
+from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
@@ -171,13 +172,14 @@ class _Graph:
                 emit=self.emit,
             )
         )
+        schemas = self._schemas(exchange)
         writes = WritePath(
             WritePorts(
                 store=self.store,
                 exchange=exchange,
                 coalescer=coalescer,
                 debts=self.debts,
-                schemas=self._schemas(exchange),
+                schemas=schemas,
                 tasks=self.tasks,
                 keys=self.keys,
                 clock=self.clock,
@@ -188,6 +190,7 @@ class _Graph:
         return Dispatcher(
             DispatcherPorts(
                 reads=reads,
+                queries=self._queries(exchange, reads, schemas),
                 writes=writes,
                 exchange=exchange,
                 keys=self.keys,
@@ -195,6 +198,19 @@ class _Graph:
                 emit=self.emit,
                 policy_of=settings.policy_of,
                 body_bytes_max=settings.http.body_bytes_max,
+            )
+        )
+
+    def _queries(self, exchange: Exchange, reads: ReadPath, schemas: SchemaBook) -> QueryPath:
+        return QueryPath(
+            QueryPorts(
+                store=self.store,
+                exchange=exchange,
+                reads=reads,
+                debts=self.debts,
+                schemas=schemas,
+                keys=self.keys,
+                fence=self.settings.fence_policy(),
             )
         )
 

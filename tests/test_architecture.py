@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "reserved_words", "lifecycle", "breaker", "json_text",
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
-    "pages", "freshness", "item_size", "projection", "cache_key", "operations", "responses",
-    "cache_status", "table_writes", "write_through", "drafting", "plan",
+    "pages", "fetches", "freshness", "item_size", "projection", "cache_key", "operations",
+    "key_condition", "page_request", "responses", "page_reply", "page_plan", "cache_status",
+    "table_writes", "write_through", "drafting", "plan",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "filler", "read_path", "write_path", "dispatcher",
+    "schemas", "filler", "read_path", "query_path", "write_path", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -88,6 +89,7 @@ SWALLOWS: Final = {
 NO_TEST_OF_THEIR_OWN: Final = {
     "proxy/core/errors.py": "classes without a decision",
     "proxy/core/values.py": "names without a decision",
+    "proxy/core/fetches.py": "protocols without a decision",
     "proxy/flow/events.py": "values without a decision",
     "proxy/flow/ports.py": "protocols; tests/contracts holds their implementations to them",
 }

@@ -104,9 +104,19 @@ def _fence_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _table_conflicts(settings: Settings) -> Iterator[Conflict]:
-    yield from _strict_conflicts(settings, ("defaults",), settings.defaults)
-    for name, table in settings.tables.items():
-        yield from _strict_conflicts(settings, ("tables", name), table)
+    sections: list[tuple[Path, TableRules]] = [(("defaults",), settings.defaults)]
+    sections += [(("tables", name), table) for name, table in settings.tables.items()]
+    for at, rules in sections:
+        yield from _strict_conflicts(settings, at, rules)
+        # What a table does not set it inherits; only what its own section asks for is judged.
+        on = (
+            rules.queries
+            if "enabled" in rules.queries.model_fields_set
+            else settings.defaults.queries
+        )
+        if rules.queries.scans and not on.enabled:
+            why = "caches nothing while queries.enabled is false"
+            yield Conflict(((*at, "queries", "scans"), (*at, "queries", "enabled")), why)
 
 
 def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:

@@ -97,7 +97,7 @@ def decode_get(body: bytes) -> GetItem:
         request, ambiguous = load_object(body)
     except NotJson:
         raise Undecodable(BypassReason.UNDECODABLE) from None
-    table, by_arn = _table_name(request.get("TableName"))
+    table, by_arn = split_table_name(request.get("TableName"))
     if table is None:
         raise Undecodable(BypassReason.UNDECODABLE)
     if by_arn:
@@ -133,7 +133,7 @@ def decode_write(operation: str, body: bytes) -> ItemWrite | None:
         raise RequestRejected(SERIALIZATION_EXCEPTION) from None
     if ambiguous:
         raise RequestRejected(SERIALIZATION_EXCEPTION, "a member name occurs twice")
-    table, _ = _table_name(request.get("TableName"))
+    table, _ = split_table_name(request.get("TableName"))
     if table is None:
         return None
     item = request.get("Item") if operation == "PutItem" else None
@@ -166,11 +166,11 @@ def _projection(request: dict[str, Any]) -> Projection | None:
 
 def plain_table_name(named: object) -> TableName | None:
     """Return the plain name of a table given by name or ARN, or None for anything else."""
-    return _table_name(named)[0]
+    return split_table_name(named)[0]
 
 
-def _table_name(named: object) -> tuple[TableName | None, bool]:
-    """Return the plain name, and whether it was given as an ARN."""
+def split_table_name(named: object) -> tuple[TableName | None, bool]:
+    """Return the plain name of a table, None for no such name, and whether it came as an ARN."""
     if not isinstance(named, str):
         return None, False
     plain, by_arn = named, named.startswith("arn:")

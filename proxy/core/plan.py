@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from proxy.core.attributes import NotCanonical
 from proxy.core.cache_key import KeySpace
@@ -21,8 +21,11 @@ from proxy.core.operations import (
     decode_get,
     decode_write,
 )
+from proxy.core.page_plan import QueryPlan, plan_page
+from proxy.core.page_request import PAGE_OPERATIONS
 from proxy.core.policy import TablePolicy
 from proxy.core.request import ClientRequest
+from proxy.core.responses import FetchedBody, get_body, read_get_reply
 from proxy.core.table_writes import ITEM_BATCHES, TABLE_WRITES, written_tables
 from proxy.core.values import BypassReason, Level, TableName, WriteMode
 
@@ -41,11 +44,34 @@ class PassPlan:
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """Answer from the cache, or fetch and fill."""
+    """Answer a GetItem from the cache, or fetch and fill; a `FetchPlan`."""
 
     get: GetItem
     identity: ItemIdentity
     policy: TablePolicy
+
+    @property
+    def operation(self) -> str:
+        """GetItem."""
+        return "GetItem"
+
+    @property
+    def table(self) -> TableName:
+        """The table's plain name."""
+        return self.get.table
+
+    @property
+    def is_page(self) -> bool:
+        """False: writers fence the entry itself."""
+        return False
+
+    def read_reply(self, body: bytes, *, consistent: bool) -> FetchedBody | None:  # noqa: ARG002 - an item's size does not depend on how it was read
+        """Take a 200 reply apart."""
+        return read_get_reply(body)
+
+    def answer_body(self, whole: bytes, consumed: dict[str, Any] | None) -> bytes:
+        """Answer from the whole item's body."""
+        return get_body(self.get, whole, consumed)
 
     def fetch_body(self, *, consistent: bool) -> bytes:
         """Return the GetItem body that fetches the whole item, for any projection to share."""
@@ -73,7 +99,7 @@ class TablesWritePlan:
     strict: bool
 
 
-Plan = PassPlan | ReadPlan | WritePlan | TablesWritePlan
+Plan = PassPlan | ReadPlan | QueryPlan | WritePlan | TablesWritePlan
 
 
 def make_plan(
@@ -98,6 +124,8 @@ def make_plan(
         if request.legacy or not request.plain:
             return PassPlan(BypassReason.UNDECODABLE)
         return _plan_get(request, keys, policy_of)
+    if operation in PAGE_OPERATIONS and request.plain and not request.legacy:
+        return _plan_page(operation, request, policy_of)
     if operation in WRITES:
         return _plan_write(operation, request, policy_of)
     if operation in TABLE_WRITES:
@@ -144,6 +172,15 @@ def _plan_get(
     if get.consistent and (get.projection is not None or not policy.consistent_refresh):
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
     return ReadPlan(get, identity, policy)
+
+
+def _plan_page(
+    operation: str, request: ClientRequest, policy_of: Callable[[str], TablePolicy]
+) -> Plan:
+    try:
+        return plan_page(operation, request.body, policy_of)
+    except Undecodable as undecodable:
+        return PassPlan(undecodable.reason, undecodable.table)
 
 
 def write_identity(

@@ -14,6 +14,27 @@ SCOPE_KEPT_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
+class QueryPolicy:
+    """What is cached of a table's Query and Scan answers.
+
+    Args:
+        enabled: cache pages of Query.
+        scans: cache pages of Scan too.
+        indexes: secondary indexes whose pages are cached; None for all.
+        fresh_ttl_s: age below which a page answers by itself.
+        entry_bytes_max: larger pages are not cached.
+        index_lag_s: for how long after a write a global index may not show it.
+    """
+
+    enabled: bool = False
+    scans: bool = False
+    indexes: tuple[str, ...] | None = None
+    fresh_ttl_s: float = 60.0
+    entry_bytes_max: int = PAGE_BYTES_MAX
+    index_lag_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class TablePolicy:
     """Limits and modes of one table. All times in seconds, ≥ 0; defaults are for `session`.
 
@@ -30,6 +51,7 @@ class TablePolicy:
         entry_bytes_max: larger answers are not cached.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
         consistent_refresh: let a ConsistentRead=true read refresh the entry it bypassed.
+        queries: what is cached of Query and Scan.
     """
 
     enabled: bool = True
@@ -43,6 +65,7 @@ class TablePolicy:
     entry_bytes_max: int = ITEM_BYTES_MAX
     fill_consistent: bool = True
     consistent_refresh: bool = True
+    queries: QueryPolicy = QueryPolicy()
 
     @property
     def serves_grace(self) -> bool:

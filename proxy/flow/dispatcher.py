@@ -10,6 +10,7 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.content_coding import inflated
 from proxy.core.errors import ProxyError, RequestRejected
 from proxy.core.operations import SERIALIZATION_EXCEPTION
+from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import (
     FENCED,
     READ_OPERATIONS,
@@ -27,6 +28,7 @@ from proxy.core.values import BypassReason, Outcome, TableName
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.ports import Clock
+from proxy.flow.query_path import QueryPath
 from proxy.flow.read_path import ReadPath
 from proxy.flow.write_path import WritePath
 
@@ -39,6 +41,7 @@ class DispatcherPorts:
     """What the dispatcher works with."""
 
     reads: ReadPath
+    queries: QueryPath
     writes: WritePath
     exchange: Exchange
     keys: KeySpace
@@ -86,6 +89,8 @@ class Dispatcher:
                 return await self._pass(plan, request)
             case ReadPlan():
                 return await self._ports.reads.answer(plan, request)
+            case QueryPlan():
+                return await self._ports.queries.answer(plan, request)
             case WritePlan() | TablesWritePlan():
                 return await self._ports.writes.answer(plan, request)
             case _:

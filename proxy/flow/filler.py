@@ -9,8 +9,8 @@ from typing import Final
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import LeaseReply, LeaseState
+from proxy.core.fetches import FetchPlan
 from proxy.core.freshness import assess
-from proxy.core.plan import ReadPlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft
 from proxy.core.request import ClientRequest
@@ -34,7 +34,7 @@ class Landing:
 
 
 class Filler:
-    """Fetches items and offers them to the store, under the lease's rules.
+    """Fetches items and pages and offers them to the store, under the lease's rules.
 
     Args:
         store: holds leases and entries.
@@ -54,13 +54,13 @@ class Filler:
         self._fence = fence
 
     async def fly(
-        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation | None
+        self, flight: Flight[Landing], plan: FetchPlan, generation: Generation | None
     ) -> Landing:
         """Do the work of one flight.
 
         Args:
             flight: told as of when the result is current.
-            plan: the item, and what its table's policy allows.
+            plan: what is read, and what its policy allows.
             generation: to fill under; None fetches without asking the store at all.
 
         Raises:
@@ -77,11 +77,11 @@ class Filler:
         if lease is None or lease.state is not LeaseState.LEASED:
             landing = await self.fetch_only(plan)
             if landing.fetched is not None and landing.fetched.found is not None:
-                self._emit(FillEnded(plan.get.table, FillResult.NO_LEASE))
+                self._emit(FillEnded(plan.table, FillResult.NO_LEASE))
             return landing
         return await self._fetch_and_fill(flight, plan, generation, token, strong=lease.strong)
 
-    async def fetch_only(self, plan: ReadPlan) -> Landing:
+    async def fetch_only(self, plan: FetchPlan) -> Landing:
         """Fetch without a fill.
 
         Consistently below level `eventual`: what stands in the way of a fill is mostly a write of
@@ -91,7 +91,7 @@ class Filler:
         return Landing(None, await self._exchange.fetch(plan, consistent=consistent))
 
     async def refill(
-        self, plan: ReadPlan, request: ClientRequest, generation: Generation
+        self, plan: FetchPlan, request: ClientRequest, generation: Generation
     ) -> tuple[UpstreamReply, bool]:
         """Forward a ConsistentRead and let its answer replace the entry.
 
@@ -108,11 +108,11 @@ class Filler:
         except StoreUnavailable:
             leased = False
         if not leased:
-            return await self._exchange.forward(request, plan.get.table), False
+            return await self._exchange.forward(request, plan.table), False
         asked_s = self._clock.monotonic_s()
         result = FillResult.NOT_CACHEABLE
         try:
-            reply = await self._exchange.forward(request, plan.get.table)
+            reply = await self._exchange.forward(request, plan.table)
             fetched = self._exchange.weigh(plan, reply, asked_s=asked_s, consistent=True)
             result = await self._fill(plan, generation, token, fetched)
         finally:
@@ -120,7 +120,7 @@ class Filler:
         return reply, result is FillResult.STORED
 
     async def _acquire(
-        self, flight: Flight[Landing], plan: ReadPlan, generation: Generation, token: Token
+        self, flight: Flight[Landing], plan: FetchPlan, generation: Generation, token: Token
     ) -> LeaseReply | None:
         """Ask for the lease until it is clear who fetches; None when the store is out."""
         give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
@@ -145,7 +145,7 @@ class Filler:
     async def _fetch_and_fill(
         self,
         flight: Flight[Landing],
-        plan: ReadPlan,
+        plan: FetchPlan,
         generation: Generation,
         token: Token,
         *,
@@ -164,7 +164,7 @@ class Filler:
         return Landing(None, fetched, stored=result is FillResult.STORED)
 
     async def _fill(
-        self, plan: ReadPlan, generation: Generation, token: Token, fetched: Fetched
+        self, plan: FetchPlan, generation: Generation, token: Token, fetched: Fetched
     ) -> FillResult:
         draft = self._draft(plan, fetched)
         if isinstance(draft, FillResult):
@@ -177,17 +177,17 @@ class Filler:
                 result = FillResult.STORED if stored else FillResult.REFUSED
             except StoreUnavailable:
                 result = FillResult.STORE_FAILED
-        self._emit(FillEnded(plan.get.table, result))
+        self._emit(FillEnded(plan.table, result))
         return result
 
-    def _draft(self, plan: ReadPlan, fetched: Fetched) -> EntryDraft | FillResult:
+    def _draft(self, plan: FetchPlan, fetched: Fetched) -> EntryDraft | FillResult:
         if fetched.found is None:
             return FillResult.NOT_CACHEABLE
         age_s = self._clock.monotonic_s() - fetched.asked_s
         chance = self._clock.uniform(0, 1)
         return draft_entry(fetched.found, plan.policy, age_s=age_s, chance=chance)
 
-    async def _unless_stored(self, plan: ReadPlan, token: Token, result: FillResult) -> None:
+    async def _unless_stored(self, plan: FetchPlan, token: Token, result: FillResult) -> None:
         """Give the lease back, so that nobody waits for a fill that will not come."""
         if result in (FillResult.STORED, FillResult.REFUSED):
             return

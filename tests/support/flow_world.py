@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.key_schema import KeySchema
+from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
 from proxy.core.policy import FencePolicy, TablePolicy
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
@@ -19,6 +20,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Event
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
@@ -163,6 +165,17 @@ class Proxy:
                 emit=emit,
             )
         )
+        self.queries = QueryPath(
+            QueryPorts(
+                store=self.store,
+                exchange=self.exchange,
+                reads=self.reads,
+                debts=self.debts,
+                schemas=self.schemas,
+                keys=world.keys,
+                fence=world.fence,
+            )
+        )
         self.writes = WritePath(
             WritePorts(
                 store=self.store,
@@ -180,6 +193,7 @@ class Proxy:
         self.dispatcher = Dispatcher(
             DispatcherPorts(
                 reads=self.reads,
+                queries=self.queries,
                 writes=self.writes,
                 exchange=self.exchange,
                 keys=world.keys,
@@ -200,6 +214,8 @@ class Proxy:
         plan = self.world.plan(request)
         if isinstance(plan, ReadPlan):
             return await self.reads.answer(plan, request)
+        if isinstance(plan, QueryPlan):
+            return await self.queries.answer(plan, request)
         assert isinstance(plan, WritePlan | TablesWritePlan), plan
         return await self.writes.answer(plan, request)
 

@@ -13,6 +13,7 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.errors import RequestRejected
 from proxy.core.key_schema import KeySchema
 from proxy.core.operations import WRITES, ItemWrite
+from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import (
     PassPlan,
     Plan,
@@ -22,7 +23,7 @@ from proxy.core.plan import (
     make_plan,
     write_identity,
 )
-from proxy.core.policy import TablePolicy
+from proxy.core.policy import QueryPolicy, TablePolicy
 from proxy.core.request import ClientRequest
 from proxy.core.table_writes import TABLE_WRITES
 from proxy.core.values import BypassReason, Level, TableName, WriteMode
@@ -35,6 +36,7 @@ POLICIES = {
     "around": TablePolicy(write_mode=WriteMode.AROUND),
     "strict": TablePolicy(level=Level.STRICT),
     "consistent-passes": TablePolicy(consistent_refresh=False),
+    "pages": TablePolicy(queries=QueryPolicy(enabled=True, scans=True)),
 }
 DATA, STREAMS, LEGACY = "DynamoDB_20120810.", "DynamoDBStreams_20120810.", "DynamoDB_20111205."
 
@@ -295,3 +297,28 @@ def test_a_write_whose_item_is_not_sure_names_none(
 ) -> None:
     """Then the whole table is fenced: safe for every spelling."""
     assert write_identity(write(key, item), schema, KEYS) is None
+
+
+def test_a_scan_is_planned_where_its_table_caches_pages() -> None:
+    """Elsewhere it passes, and so does one that is spelled so that only DynamoDB can judge it."""
+    assert isinstance(plan("Scan", {"TableName": "pages"}), QueryPlan)
+    passed = PassPlan(BypassReason.OPERATION, TableName("orders"))
+    assert plan("Scan", {"TableName": "orders"}) == passed
+    odd = plan("Scan", {"TableName": "pages", "Limit": None})
+    assert odd == PassPlan(BypassReason.UNDECODABLE, TableName("pages"))
+    for shape in ({"prefix": LEGACY}, {"method": "PUT"}, {"target": "/?a"}):
+        assert plan("Scan", {"TableName": "pages"}, **shape) == PassPlan(BypassReason.OPERATION)
+
+
+def test_a_read_plan_answers_what_any_plan_is_asked() -> None:
+    """The flows ask an item's plan the same as a page's."""
+    planned = plan("GetItem", GET)
+    assert isinstance(planned, ReadPlan)
+    assert (planned.operation, planned.table, planned.is_page) == ("GetItem", "orders", False)
+    found = planned.read_reply(b'{"Item":{"pk":{"S":"a"}}}', consistent=True)
+    assert found is not None
+    assert (found.size_bytes, found.negative) == (3, False)
+    absent = planned.read_reply(b"{}", consistent=True)
+    assert absent is not None
+    assert (absent.size_bytes, absent.negative) == (0, True)
+    assert planned.answer_body(found.body, None) == found.body

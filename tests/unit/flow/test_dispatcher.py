@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.policy import QueryPolicy
 from proxy.core.request import ClientRequest, Headers
 from proxy.core.values import BypassReason, Level, Outcome, WriteMode
 from proxy.flow.events import RequestAnswered
@@ -47,6 +48,14 @@ async def test_reads_and_writes_find_their_paths(proxy: Proxy) -> None:
         "begin_table",
         "end_table",
     ]
+
+
+async def test_query_is_answered_on_its_path(proxy: Proxy) -> None:
+    """Where the table says so, a Scan meets the store."""
+    world = proxy.world
+    world.policy = replace(world.policy, queries=QueryPolicy(enabled=True, scans=True))
+    answer = await proxy.dispatcher.answer(client_request("Scan", {"TableName": TABLE}))
+    assert (answer.reason, proxy.store.asked("lookup_page")) == (BypassReason.PAGES_SOON, 1)
 
 
 async def test_every_request_is_told_once(proxy: Proxy) -> None:
