@@ -96,6 +96,7 @@ CAPACITY_CASES: Final = (
     "capacity-indexes",
     "capacity-missing-item",
     "capacity-projected",
+    "query-capacity-total",
 )
 
 ACCEPTED: Final = [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.accepted_differences import ACCEPTED, AcceptedDifference
+from tests.conformance.page_cases import PAGE_CASES
 from tests.conformance.pair import ENGINES
 from tests.conformance.read_cases import READ_CASES
 from tests.conformance.write_cases import WRITE_CASES
 
-NAMES = [*(case.name for case in READ_CASES), *(case.name for case in WRITE_CASES)]
+CASES = [*READ_CASES, *PAGE_CASES, *WRITE_CASES]
+NAMES = [case.name for case in CASES]
 
 
 @pytest.mark.parametrize("difference", ACCEPTED, ids=lambda each: each.cases[0])
