@@ -96,7 +96,7 @@ CAPACITY_CASES: Final = (
     "capacity-indexes",
     "capacity-missing-item",
     "capacity-projected",
-    "query-capacity-total",
+    "page-query-capacity-total",
 )
 
 ACCEPTED: Final = [

@@ -50,7 +50,7 @@ def pages_table(name: str) -> Json:
 def query(name: str, *, cached: bool = True, **more: Any) -> ReadCase:
     """Make a Query of partition a."""
     body = {"TableName": "$pages", **PARTITION, **more}
-    return ReadCase(f"query-{name}", Call("Query", body), cached)
+    return ReadCase(f"page-query-{name}", Call("Query", body), cached)
 
 
 def sorted_by(name: str, condition: str, *, cached: bool = True, **values: str) -> ReadCase:
@@ -62,7 +62,7 @@ def sorted_by(name: str, condition: str, *, cached: bool = True, **values: str) 
 
 def scan(name: str, *, cached: bool = True, **more: Any) -> ReadCase:
     """Make a Scan."""
-    return ReadCase(f"scan-{name}", Call("Scan", {"TableName": "$pages", **more}), cached)
+    return ReadCase(f"page-scan-{name}", Call("Scan", {"TableName": "$pages", **more}), cached)
 
 
 def _legacy(operator: str, *values: Json) -> Json:
@@ -103,7 +103,7 @@ PAGE_CASES: Final = [
     sorted_by("greater-first", "sk >= :a AND pk = :p", a="3"),
     sorted_by("between", "pk = :p AND sk BETWEEN :a AND :b", a="1", b="3"),
     ReadCase(
-        "query-legacy",
+        "page-query-legacy",
         Call(
             "Query",
             {
@@ -151,5 +151,7 @@ PAGE_CASES: Final = [
     scan("global", IndexName="by-kind"),
     scan("consistent", cached=False, ConsistentRead=True),
     scan("error-segment", cached=False, Segment=2, TotalSegments=2),
-    ReadCase("scan-error-no-table", Call("Scan", {"TableName": "no-such-table"}), cached=False),
+    ReadCase(
+        "page-scan-error-no-table", Call("Scan", {"TableName": "no-such-table"}), cached=False
+    ),
 ]
