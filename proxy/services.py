@@ -39,6 +39,7 @@ from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.ports import Clock, Store, Upstream
+from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
@@ -190,6 +191,7 @@ class _Graph:
             DispatcherPorts(
                 reads=reads,
                 batches=BatchPath(read_ports, reads),
+                queries=self._queries(exchange, reads, schemas),
                 writes=writes,
                 exchange=exchange,
                 schemas=schemas,
@@ -198,6 +200,19 @@ class _Graph:
                 emit=self.emit,
                 policy_of=settings.policy_of,
                 body_bytes_max=settings.http.body_bytes_max,
+            )
+        )
+
+    def _queries(self, exchange: Exchange, reads: ReadPath, schemas: SchemaBook) -> QueryPath:
+        return QueryPath(
+            QueryPorts(
+                store=self.store,
+                exchange=exchange,
+                reads=reads,
+                debts=self.debts,
+                schemas=schemas,
+                keys=self.keys,
+                fence=self.settings.fence_policy(),
             )
         )
 

@@ -53,8 +53,13 @@ class LoadedSettings:
     def source_of(self, path: Path) -> str:
         """Say where the value in effect came from: a source, another section, a level, default."""
         source = _source_of(path, self.given)
-        is_rule = path[0] in {"defaults", "tables"} and path[-1] in TableRules.model_fields
-        return self._source_of_rule(path[-1], path) if is_rule and source == _DEFAULT else source
+        if source != _DEFAULT or path[0] not in {"defaults", "tables"}:
+            return source
+        within = path[1:] if path[0] == "defaults" else path[2:]
+        if within[:1] == ("queries",):
+            return _source_of(("defaults", *within), self.given)
+        is_rule = path[-1] in TableRules.model_fields
+        return self._source_of_rule(path[-1], path) if is_rule else source
 
     def _source_of_rule(self, rule: str, path: Path) -> str:
         policy = (

@@ -109,6 +109,16 @@ def _table_conflicts(settings: Settings) -> Iterator[Conflict]:
     for at, rules in sections.items():
         yield from _strict_conflicts(settings, at, rules)
         yield from _layout_conflicts(settings, at, rules)
+        yield from _query_conflicts(settings, at, rules)
+
+
+def _query_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:
+    """Judge what a section itself asks for; what it does not set it inherits."""
+    own = "enabled" in rules.queries.model_fields_set
+    on = rules.queries if own else settings.defaults.queries
+    if rules.queries.scans and not on.enabled:
+        why = "caches nothing while queries.enabled is false"
+        yield Conflict(((*at, "queries", "scans"), (*at, "queries", "enabled")), why)
 
 
 def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:

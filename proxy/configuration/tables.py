@@ -12,12 +12,13 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from proxy.configuration.sections import Section
-from proxy.core.policy import BODY_BYTES_MAX, TablePolicy
+from proxy.core.policy import BODY_BYTES_MAX, PAGE_BYTES_MAX, QueryPolicy, TablePolicy
 from proxy.core.values import Layout, Level, WriteMode
 
 TABLE_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{3,255}$"
 
 _POLICY: Final = TablePolicy()
+_QUERIES: Final = QueryPolicy()
 _DAYS_30_S: Final = 30 * 86400
 
 STRICT_NEEDS: Final[Mapping[str, Any]] = {
@@ -33,6 +34,47 @@ LEVEL_IMPLIES: Final[Mapping[Level, Mapping[str, Any]]] = {
     Level.EVENTUAL: {"fill_consistent": False, "stale_if_error_s": 60.0},
 }
 """Defaults that differ from TablePolicy's, by level."""
+
+
+class Queries(Section):
+    """What is cached of Query and Scan; every write through a proxy invalidates it."""
+
+    enabled: bool = Field(
+        default=_QUERIES.enabled,
+        description="Whether answers to Query are cached. Then every write of the table costs the"
+        " store some steps more, in all proxies that share it.",
+    )
+    scans: bool = Field(
+        default=_QUERIES.scans,
+        description="Whether answers to Scan are cached too; any write of the table invalidates"
+        " them all.",
+    )
+    indexes: tuple[str, ...] | None = Field(
+        default=_QUERIES.indexes,
+        description="Names of the secondary indexes whose answers are cached; null for all. Global"
+        " ones never at level strict.",
+    )
+    fresh_ttl_s: float = Field(
+        default=_QUERIES.fresh_ttl_s,
+        ge=0,
+        le=_DAYS_30_S,
+        description="Seconds a cached answer answers by itself; shorter than for items, because a"
+        " write past the proxy is on many answers.",
+    )
+    entry_bytes_max: int = Field(
+        default=_QUERIES.entry_bytes_max,
+        ge=1,
+        le=4 * PAGE_BYTES_MAX,
+        description="Bytes of the largest answer that is cached; DynamoDB looks at 1 MB of items"
+        " for one, and JSON spells them longer.",
+    )
+    index_lag_s: float = Field(
+        default=_QUERIES.index_lag_s,
+        ge=0,
+        le=3600,
+        description="Seconds after a write of the table in which no answer of a global index is"
+        " cached: it may not show the write yet.",
+    )
 
 
 class TableRules(Section):
@@ -118,6 +160,7 @@ class TableRules(Section):
         description="Whether a client's ConsistentRead=true GetItem refreshes the entry it"
         " bypassed.",
     )
+    queries: Queries = Field(default=Queries(), description=str(Queries.__doc__))
 
 
 class KeyAttribute(Section):
@@ -153,13 +196,18 @@ def resolve_policy(defaults: TableRules, table: TableRules | None = None) -> Tab
     implied = LEVEL_IMPLIES[level]
     # Strict wins over inherited settings, the other levels only fill gaps.
     combined = {**chosen, **implied} if level is Level.STRICT else {**implied, **chosen}
-    return TablePolicy(**combined)
+    sections = [defaults.queries] if table is None else [defaults.queries, table.queries]
+    queries: dict[str, Any] = {}
+    for section in sections:
+        queries |= {name: getattr(section, name) for name in section.model_fields_set}
+    return TablePolicy(**combined, queries=QueryPolicy(**queries))
 
 
 def explicit(rules: TableRules) -> dict[str, Any]:
-    """Return the rules that somebody set, by name."""
-    return {name: getattr(rules, name) for name in TableRules.model_fields if _is_set(rules, name)}
-
-
-def _is_set(rules: TableRules, name: str) -> bool:
-    return name in rules.model_fields_set
+    """Return the rules that somebody set, by name; not those of `queries`."""
+    names = TableRules.model_fields.keys() & rules.model_fields_set
+    return {
+        name: getattr(rules, name)
+        for name in TableRules.model_fields
+        if name in names - {"queries"}
+    }

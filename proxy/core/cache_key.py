@@ -8,11 +8,13 @@ a key can collide with a separator of ours; a second hash, the digest, travels i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
 from proxy.core.attributes import canonical_primary_key
 from proxy.core.fence import ItemIdentity
+from proxy.core.pages import PageIdentity
 from proxy.core.values import DIGEST_BYTES, CacheKey, Digest, TableName
 
 _HASH_BYTES: Final = 16
@@ -49,13 +51,48 @@ class KeySpace:
         Raises:
             NotCanonical: the key is not one that DynamoDB would accept for sure.
         """
-        name = table.encode()
-        identity = len(name).to_bytes(2, "big") + name + canonical_primary_key(primary_key)
-        hashed = self._hash(identity, b"item")
-        digest = blake2b(
-            identity, digest_size=DIGEST_BYTES, key=self._hash_key, person=b"digest"
-        ).digest()
-        return ItemIdentity(table, self._name(hashed), self.table_key(table), Digest(digest))
+        identity = _of_table(table, canonical_primary_key(primary_key))
+        scopes = partial(self.item_scopes, table, primary_key)
+        digest = self._digest(identity, b"digest")
+        name = self._name(self._hash(identity, b"item"))
+        return ItemIdentity(table, name, self.table_key(table), digest, scopes)
+
+    def page(self, table: TableName, request: bytes, scope_key: CacheKey) -> PageIdentity:
+        """Name one page of a Query or Scan.
+
+        Args:
+            table: plain table name.
+            request: the whole request in its one normal spelling, the operation included.
+            scope_key: of the scope that every write which may change the page raises.
+        """
+        identity = _of_table(table, request)
+        digest = self._digest(identity, b"page digest")
+        name = self._name(self._hash(identity, b"page"))
+        record = ItemIdentity(table, name, self.table_key(table), digest)
+        return PageIdentity(record, scope_key)
+
+    def partition_key(self, table: TableName, name: str, value: object) -> CacheKey:
+        """Name the scope of all items that have one value in one attribute of their primary key.
+
+        For the partition key that is a partition. Sort keys have scopes too, so that neither a
+        writer nor a reader has to know which attribute is which.
+
+        Raises:
+            NotCanonical: the value is not one that DynamoDB would accept in a key for sure.
+        """
+        identity = _of_table(table, canonical_primary_key({name: value}))
+        return self._name(self._hash(identity, b"partition"))
+
+    def scan_key(self, table: TableName) -> CacheKey:
+        """Name the scope of all items of a table."""
+        return self._name(self._hash(table.encode(), b"scan"))
+
+    def item_scopes(
+        self, table: TableName, primary_key: Mapping[str, object]
+    ) -> tuple[CacheKey, ...]:
+        """Name every scope, beside its table, that a write of one item changes."""
+        values = (self.partition_key(table, name, value) for name, value in primary_key.items())
+        return (*values, self.scan_key(table))
 
     def table_key(self, table: TableName) -> CacheKey:
         """Name the record that holds a table's generation."""
@@ -72,8 +109,17 @@ class KeySpace:
     def _hash(self, content: bytes, kind: bytes) -> bytes:
         return blake2b(content, digest_size=_HASH_BYTES, key=self._hash_key, person=kind).digest()
 
+    def _digest(self, identity: bytes, kind: bytes) -> Digest:
+        digest = blake2b(identity, digest_size=DIGEST_BYTES, key=self._hash_key, person=kind)
+        return Digest(digest.digest())
+
     def _name(self, hashed: bytes) -> CacheKey:
         # The braces make a Redis Cluster hash tag: a record and whatever is later kept beside it
         # can share a slot by sharing the tag.
         tag = hashed[:_BUCKET_BYTES].hex().encode()
         return CacheKey(self._prefix + b"{" + tag + b"}:" + hashed)
+
+
+def _of_table(table: TableName, identity: bytes) -> bytes:
+    name = table.encode()
+    return len(name).to_bytes(2, "big") + name + identity

@@ -30,11 +30,12 @@ Refresh against write
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from proxy.core.record import Entry, Leased, Pending, Record, TableRecord
+from proxy.core.record import Entry, Leased, Pending, Record, ScopeRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
 
 _STAMP_BYTES: Final = 4
@@ -58,12 +59,17 @@ class ItemIdentity:
         cache_key: the record's name.
         table_key: the name of the table's own record, which holds its generation.
         digest: what the entry must carry to be this item's.
+        name_scopes: names the records of the scopes that a write of the item changes beside its
+            table: each key attribute's value, and all items. Only writers need them.
     """
 
     table: TableName
     cache_key: CacheKey
     table_key: CacheKey
     digest: Digest
+    name_scopes: Callable[[], tuple[CacheKey, ...]] = field(
+        default=tuple, compare=False, repr=False
+    )
 
 
 class RecordState(StrEnum):
@@ -96,7 +102,7 @@ class Sighting:
 
 def sight(
     raw: Record | None,
-    table: TableRecord,
+    table: ScopeRecord,
     *,
     incarnation: Incarnation,
     digest: Digest,
@@ -166,6 +172,31 @@ class LeaseReply:
     wait_s: float = 0.0
     strong: bool = True
     store_now_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The store's answer to a begin.
+
+    Args:
+        generation: the table's, to write through under; None while it must not be done.
+        pages: somebody caches pages of the table, so their scopes must be fenced too.
+    """
+
+    generation: Generation | None
+    pages: bool
+
+
+def begun_under(table: ScopeRecord | None, *, there: bool) -> Begun:
+    """Tell a writer what it must know of its table.
+
+    Args:
+        table: the table's decoded record, None when it is not there or not readable.
+        there: whether there is a record; one that cannot be read may well ask for page fences.
+    """
+    if table is None:
+        return Begun(None, there)
+    return Begun(table.generation if table.settled else None, table.pages_from_ms > 0)
 
 
 class WriteOutcome(StrEnum):

@@ -10,6 +10,30 @@ from proxy.core.values import Layout, Level, WriteMode
 ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
 BODY_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
 """No answer is stored that is larger: JSON spells an item longer than DynamoDB counts it."""
+PAGE_BYTES_MAX: Final = 1024 * 1024  # the items that DynamoDB looks at for one page
+SCOPE_KEPT_S: Final = 3600.0
+"""How long a scope nobody writes to is remembered; then it gets a new generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPolicy:
+    """What is cached of a table's Query and Scan answers.
+
+    Args:
+        enabled: cache pages of Query.
+        scans: cache pages of Scan too.
+        indexes: secondary indexes whose pages are cached; None for all.
+        fresh_ttl_s: age below which a page answers by itself.
+        entry_bytes_max: larger pages are not cached.
+        index_lag_s: for how long after a write a global index may not show it.
+    """
+
+    enabled: bool = False
+    scans: bool = False
+    indexes: tuple[str, ...] | None = None
+    fresh_ttl_s: float = 60.0
+    entry_bytes_max: int = PAGE_BYTES_MAX
+    index_lag_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +56,7 @@ class TablePolicy:
             `layout` BLOB.
         fill_consistent: read with ConsistentRead when filling (2 × the read capacity of a miss).
         consistent_refresh: let a ConsistentRead=true GetItem refresh the entry it bypassed.
+        queries: what is cached of Query and Scan.
     """
 
     enabled: bool = True
@@ -47,6 +72,7 @@ class TablePolicy:
     compress_above_bytes: int | None = None
     fill_consistent: bool = True
     consistent_refresh: bool = True
+    queries: QueryPolicy = QueryPolicy()
 
     @property
     def serves_grace(self) -> bool:

@@ -1,4 +1,4 @@
-"""The bytes of one record in the store: four states for an item, one for a table.
+"""The bytes of one record in the store: four states for an item or a page, one for a scope.
 
 The Lua scripts in `proxy/edge/scripts` read and write the same layouts; `tests/contracts` holds
 both sides to them. All integers are big-endian, all times are milliseconds of the *store's* clock.
@@ -8,7 +8,7 @@ both sides to them. All integers are big-endian, all times are milliseconds of t
     L      format, incarnation 8, token 16, deadline 8, strong 1 ("0"/"1"), kept V or no more
     P      format, count 2, count × (token 16, incarnation 8, deadline 8, solo 1), V or no more
     T      format, until 8
-    G      format, generation 8, count 2, count × (token 16, deadline 8)
+    G      format, generation 8, raised 8, pages from 8, count 2, count × (token 16, deadline 8)
 
     payload of V: flags 1, item bytes 4, crc32 of the answer's body 4, the body as it is packed
     flags: bit 0 negative entry, bit 1 the body is one frame of zstd, bit 2 the body stands in the
@@ -37,8 +37,8 @@ _ENTRY: Final = struct.Struct(">cB8s8s16sQQQBII")
 _LEASE: Final = struct.Struct(">cB8s16sQc")
 _PENDING: Final = struct.Struct(">cBH")
 _TOMBSTONE: Final = struct.Struct(">cBQ")
-_TABLE: Final = struct.Struct(">cB8sH")
-_TABLE_MARKER: Final = struct.Struct(">16sQ")
+_SCOPE: Final = struct.Struct(">cB8sQQH")
+_SCOPE_MARKER: Final = struct.Struct(">16sQ")
 _DEADLINE_IN_MARKER: Final = struct.Struct(">24xQx")
 _PAYLOAD: Final = struct.Struct(">BII")
 _NEGATIVE: Final = 1
@@ -152,14 +152,27 @@ Record = Entry | Leased | Pending | Tombstone
 
 
 @dataclass(frozen=True, slots=True)
-class TableRecord:
-    """A table's generation, and until when each table-wide write in flight keeps it uncached."""
+class ScopeRecord:
+    """A scope's generation, and until when each write in flight on all of it keeps it uncached.
+
+    A scope is what a generation is kept for: a table, the items that share one key attribute's
+    value, or all items of a table.
+
+    Args:
+        generation: what entries must have been filled under.
+        deadlines_ms: of each write in flight.
+        raised_ms: when the generation was made or raised last.
+        pages_from_ms: in a table's record, from when on pages may be served; 0 while nobody asked
+            for any. Until then some writer may still run that did not know of it.
+    """
 
     generation: Generation
     deadlines_ms: tuple[int, ...]
+    raised_ms: int = 0
+    pages_from_ms: int = 0
 
     def abandoned(self, store_now_ms: int) -> bool:
-        """Tell whether every table-wide writer in the record died: it must be raised anew."""
+        """Tell whether every writer in the record died: it must be raised anew."""
         return bool(self.deadlines_ms) and max(self.deadlines_ms) <= store_now_ms
 
     @property
@@ -206,19 +219,19 @@ def decode_record(raw: bytes) -> Record:
         return FOREIGN
 
 
-def decode_table(raw: bytes) -> TableRecord | None:
-    """Decode a table's record; None for a format this release does not know."""
+def decode_scope(raw: bytes) -> ScopeRecord | None:
+    """Decode a scope's record; None for a format this release does not know."""
     try:
-        state, version, generation, count = _TABLE.unpack_from(raw)
+        state, version, generation, raised_ms, pages_from_ms, count = _SCOPE.unpack_from(raw)
         if state != b"G" or version != RECORD_FORMAT:
             return None
         deadlines = [
-            _TABLE_MARKER.unpack_from(raw, _TABLE.size + _TABLE_MARKER.size * i)[1]
+            _SCOPE_MARKER.unpack_from(raw, _SCOPE.size + _SCOPE_MARKER.size * i)[1]
             for i in range(count)
         ]
     except struct.error:
         return None
-    return TableRecord(Generation(generation), tuple(deadlines))
+    return ScopeRecord(Generation(generation), tuple(deadlines), raised_ms, pages_from_ms)
 
 
 def _decode_entry(raw: bytes) -> Entry | None:

@@ -19,6 +19,7 @@ from proxy.core.errors import (
     UpstreamFailed,
     UpstreamFailure,
 )
+from proxy.core.item_size import item_bytes
 from proxy.core.json_text import compact, members
 from proxy.core.operations import Capacity, GetItem
 from proxy.core.request import Answer, ClientRequest, Headers
@@ -59,6 +60,16 @@ class FetchedBody:
     body: bytes
     item: dict[str, Any] | None
     consumed: dict[str, Any] | None
+
+    @property
+    def negative(self) -> bool:
+        """Whether there is no such item."""
+        return self.item is None
+
+    @property
+    def size_bytes(self) -> int:
+        """The item's size by DynamoDB's rules; 0 for an absence."""
+        return 0 if self.item is None else item_bytes(self.item)
 
 
 def read_get_reply(body: bytes) -> FetchedBody | None:

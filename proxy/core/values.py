@@ -19,7 +19,7 @@ Digest = NewType("Digest", bytes)
 """16 bytes that an entry carries to prove whose entry it is."""
 
 Generation = NewType("Generation", bytes)
-"""8 random bytes; entries filled under another generation of their table do not count."""
+"""8 bytes, random at first; entries filled under another generation do not count."""
 
 Incarnation = NewType("Incarnation", bytes)
 """8 bytes naming the store's primary since its start or promotion."""
@@ -105,6 +105,10 @@ class BypassReason(StrEnum):
     STORE_DOWN = "store-down"
     STORE_QUARANTINE = "store-quarantine"
     DEBT = "debt"  # a write of this process has not reached the store yet
+    PAGE_PENDING = "page-pending"  # a write that may change the page is in flight
+    PAGES_SOON = "pages-soon"  # some writer may not know yet that pages of the table are cached
+    INDEX = "index"  # no page of this index is cached, at this level or at all
+    INDEX_LAG = "index-lag"  # the index may not show the table's last write yet
     TABLE_PENDING = "table-pending"  # a write that may touch any item of the table is in flight
     FLIGHTS_FULL = "flights-full"
     WRITE_AROUND = "write-around"

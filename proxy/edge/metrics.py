@@ -35,7 +35,8 @@ ITEM_OPERATIONS: Final = ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "D
 
 STORE_STEPS: Final = (
     *("lookup", "lease", "fill", "release", "begin", "end"),
-    *("invalidate", "begin_table", "end_table"),
+    *("invalidate", "begin_table", "end_table", "generation"),
+    *("lookup_page", "begin_scope", "end_scope"),
 )
 """The steps that `proxy.flow.guarded_store` reports."""
 

@@ -6,15 +6,25 @@ Redis's exceptions stop here and in `redis_lane`. Needs Redis ≥ 7.0 or Valkey 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import redis.exceptions
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome, sight
+from proxy.core.fence import (
+    Begun,
+    ItemIdentity,
+    LeaseReply,
+    Sighting,
+    WriteOutcome,
+    begun_under,
+    sight,
+)
 from proxy.core.packing import packed, unpacked_sighting
-from proxy.core.policy import FencePolicy
-from proxy.core.record import EntryDraft, TableRecord, decode_record, decode_table
+from proxy.core.pages import PageIdentity, PageSighting, sight_page
+from proxy.core.policy import SCOPE_KEPT_S, FencePolicy
+from proxy.core.record import EntryDraft, ScopeRecord, decode_record, decode_scope
 from proxy.core.values import (
     GENERATION_BYTES,
     CacheKey,
@@ -31,6 +41,8 @@ from proxy.edge.redis_records import is_wrong_type, lease_reply, lookup_command,
 from proxy.edge.scripts import load_script
 from proxy.edge.zstd import compress, decompress
 from proxy.flow.ports import Clock
+
+_SCOPE_KEPT_MS: Final = milliseconds(SCOPE_KEPT_S)
 
 
 class RedisStore:
@@ -87,10 +99,10 @@ class RedisStore:
             lane, view, replies = await self._read(identity, layout.other, names)
         found = lookup_reply(replies[0], names)
         (raw_table,) = checked(replies[1:])
-        table = decode_table(raw_table) if raw_table is not None else None
         now_ms = view.store_now_ms(self._clock.monotonic_s())
-        if table is None or table.abandoned(now_ms):
-            table = await self._learn_table(lane, identity.table_key)
+        table = _standing(raw_table, now_ms)
+        if table is None:
+            table = await self._learn(lane, identity.table_key)
             found = None  # it was read under a generation that did not count
         seen = sight(
             decode_record(found.raw) if found is not None else None,
@@ -101,6 +113,27 @@ class RedisStore:
         )
         attributes = found.attributes if found is not None else None
         return unpacked_sighting(seen, attributes, decompress)
+
+    async def lookup_page(self, page: PageIdentity) -> PageSighting:
+        """Read one page and the generations of its table and scope in one round trip."""
+        lane, view = self._lanes.pick_serving()
+        names = (page.record.cache_key, page.record.table_key, page.scope_key)
+        raw, raw_table, raw_scope = checked(await lane.submit(*(("GET", name) for name in names)))
+        now_ms = view.store_now_ms(self._clock.monotonic_s())
+        table, scope = _standing(raw_table, now_ms), _standing(raw_scope, now_ms)
+        if table is None or table.pages_from_ms == 0:
+            table = await self._learn(lane, page.record.table_key, "announce")
+        if scope is None:
+            scope = await self._learn(lane, page.scope_key, keep_ms=_SCOPE_KEPT_MS)
+        seen = sight_page(
+            decode_record(raw) if raw is not None else None,
+            table,
+            scope,
+            page=page,
+            incarnation=view.incarnation,
+            store_now_ms=now_ms,
+        )
+        return replace(seen, sighting=unpacked_sighting(seen.sighting, None, decompress))
 
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
@@ -142,8 +175,8 @@ class RedisStore:
         tombstone_ms = self._tombstone_ms
         await self._step(lane, "release", identity.cache_key, view.incarnation, token, tombstone_ms)
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
-        """Mark a write in flight; return the generation to write through under."""
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
+        """Mark a write in flight."""
         lane, view = await self._lanes.pick_soon()
         gate = int(view.gate_open(self._clock.monotonic_s()))
         begin = step_command(
@@ -155,13 +188,15 @@ class RedisStore:
             gate,
             self._tombstone_ms,
         )
-        begun, raw_table = await lane.submit(begin, ("GET", identity.table_key))
+        read_table = ("GET", identity.table_key)
+        begun, raw_table = await lane.submit(begin, read_table)
         if _is_no_script(begun):
-            begun = await self._step(lane, "begin", *begin[3:])
+            # The table's record is read again too: what it says of pages must be as of the begin.
+            begun, raw_table = await lane.submit(_with_text("begin", begin), read_table)
         if checked([begun]) == [0]:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one item")
-        table = decode_table(raw_table) if isinstance(raw_table, bytes) else None
-        return table.generation if table is not None and table.settled else None
+        table = decode_scope(raw_table) if isinstance(raw_table, bytes) else None
+        return begun_under(table, there=raw_table is not None)
 
     async def end(
         self,
@@ -192,9 +227,7 @@ class RedisStore:
     async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
         """Keep a whole table unserved while a write is in flight."""
         lane, _ = await self._lanes.pick_soon()
-        reply = await self._table_step(lane, "begin", table_key, token)
-        if reply == 0:
-            raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one table")
+        await self._begin_scope(lane, table_key, token, keep_ms=0)
 
     async def end_table(
         self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
@@ -203,12 +236,23 @@ class RedisStore:
         lane, _ = self._lanes.pick_any()
         done = "remake" if remade else "end"
         step = "abort" if outcome is WriteOutcome.ABORTED else done
-        await self._table_step(lane, step, table_key, token)
+        await self._scope_step(lane, step, table_key, token)
+
+    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+        """Keep a scope's pages unserved while a write is in flight."""
+        lane, _ = await self._lanes.pick_soon()
+        await self._begin_scope(lane, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
+
+    async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """End such a write."""
+        lane, _ = self._lanes.pick_any()
+        step = "abort" if outcome is WriteOutcome.ABORTED else "end"
+        await self._scope_step(lane, step, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
 
     async def generation(self, table_key: CacheKey) -> Generation:
         """Return a table's generation."""
         lane, _ = self._lanes.pick_any()
-        return (await self._learn_table(lane, table_key)).generation
+        return (await self._learn(lane, table_key)).generation
 
     async def _read(
         self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
@@ -223,23 +267,34 @@ class RedisStore:
 
     # Scripts
 
-    async def _table_step(self, lane: Lane, step: str, table_key: CacheKey, token: bytes) -> Any:
+    async def _scope_step(
+        self, lane: Lane, step: str, scope_key: CacheKey, token: bytes, *, keep_ms: int = 0
+    ) -> Any:
         fresh = self._clock.token()[:GENERATION_BYTES]
-        return await self._step(lane, "table", table_key, step, fresh, token, self._marker_ms)
+        arguments = (step, fresh, token, self._marker_ms, keep_ms)
+        return await self._step(lane, "scope", scope_key, *arguments)
 
-    async def _learn_table(self, lane: Lane, table_key: CacheKey) -> TableRecord:
-        raw = await self._table_step(lane, "learn", table_key, b"")
-        table = decode_table(raw)
-        if table is None:
-            raise StoreUnavailable(StoreFailure.REFUSED, "a table's record is of another release")
-        return table
+    async def _begin_scope(
+        self, lane: Lane, scope_key: CacheKey, token: Token, *, keep_ms: int
+    ) -> None:
+        if await self._scope_step(lane, "begin", scope_key, token, keep_ms=keep_ms) == 0:
+            what = "one scope" if keep_ms else "one table"
+            raise StoreUnavailable(StoreFailure.FULL, f"too many writes in flight on {what}")
+
+    async def _learn(
+        self, lane: Lane, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0
+    ) -> ScopeRecord:
+        raw = await self._scope_step(lane, step, scope_key, b"", keep_ms=keep_ms)
+        scope = decode_scope(raw)
+        if scope is None:
+            raise StoreUnavailable(StoreFailure.REFUSED, "a scope's record is of another release")
+        return scope
 
     async def _step(self, lane: Lane, step: str, *key_and_arguments: Any) -> Any:
         command = step_command(step, *key_and_arguments)
         replies = await lane.submit(command)
         if _is_no_script(replies[0]):  # SCRIPT FLUSH: give the store the text again
-            text = load_script(step).text
-            replies = await lane.submit(("EVAL", text, *command[2:]))
+            replies = await lane.submit(_with_text(step, command))
         return checked(replies)[0]
 
 
@@ -254,6 +309,16 @@ def _draft_arguments(
         milliseconds(draft.hard_s),
         *packed(draft, compress),
     )
+
+
+def _standing(raw: bytes | None, now_ms: int) -> ScopeRecord | None:
+    """Return a scope's record, or None where it must be learned first."""
+    scope = decode_scope(raw) if raw is not None else None
+    return None if scope is None or scope.abandoned(now_ms) else scope
+
+
+def _with_text(step: str, command: Command) -> Command:
+    return ("EVAL", load_script(step).text, *command[2:])
 
 
 def _is_no_script(reply: object) -> bool:

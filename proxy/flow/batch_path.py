@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.core.batch_answer import HITS, batch_answer_body, batch_outcome
 from proxy.core.item_size import read_units
-from proxy.core.plan import BatchReadPlan
+from proxy.core.read_plan import BatchReadPlan
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import BypassReason, Outcome, TableName
 from proxy.flow.events import BatchItemsAnswered, CapacitySaved

@@ -17,6 +17,7 @@ from typing import Final
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, WriteOutcome
+from proxy.core.pages import PageIdentity
 from proxy.core.values import CacheKey
 from proxy.flow.events import DebtsChanged, Emit, FenceEnded
 from proxy.flow.fences import Fence
@@ -27,9 +28,13 @@ _PAY_EVERY_S: Final = 0.2
 
 @dataclass(slots=True, eq=False)
 class Debt:
-    """One fence that is still to be ended; not before `ripe_s` on the monotonic clock."""
+    """One fence that is still to be ended; not before `ripe_s` on the monotonic clock.
+
+    `keys` are the fence's when the debt was opened: a fence that begins after all may need fewer.
+    """
 
     fence: Fence
+    keys: tuple[CacheKey, ...]
     ripe_s: float = math.inf
 
 
@@ -64,6 +69,10 @@ class Debts:
             return False
         return identity.cache_key in self._keys or identity.table_key in self._keys
 
+    def owes_page(self, page: PageIdentity) -> bool:
+        """Tell whether the store may not know of a write of ours that may change a page."""
+        return page.record.table_key in self._keys or page.scope_key in self._keys
+
     def open(self, fence: Fence) -> Debt:
         """Open a debt for a write that is about to be sent; it stays until it is ripe and paid.
 
@@ -74,9 +83,9 @@ class Debts:
             raise StoreUnavailable(
                 StoreFailure.FULL, "too many invalidations are owed to the store"
             )
-        debt = Debt(fence)
+        debt = Debt(fence, fence.keys)
         self._debts.add(debt)
-        self._keys.update(fence.keys)
+        self._keys.update(debt.keys)
         self._emit(DebtsChanged(len(self._debts)))
         return debt
 
@@ -101,7 +110,7 @@ class Debts:
                     continue  # the store is there: other records may well be paid
                 return
             self._debts.discard(debt)
-            for cache_key in debt.fence.keys:
+            for cache_key in debt.keys:
                 self._keys[cache_key] -= 1
                 if not self._keys[cache_key]:
                     del self._keys[cache_key]

@@ -11,18 +11,10 @@ from proxy.core.content_coding import inflated
 from proxy.core.errors import ProxyError, RequestRejected
 from proxy.core.key_schema import is_mismatch
 from proxy.core.operations import SERIALIZATION_EXCEPTION
-from proxy.core.plan import (
-    FENCED,
-    READ_OPERATIONS,
-    BatchReadPlan,
-    PassPlan,
-    Plan,
-    ReadPlan,
-    TablesWritePlan,
-    WritePlan,
-    make_plan,
-)
+from proxy.core.page_plan import QueryPlan
+from proxy.core.plan import FENCED, Plan, TablesWritePlan, WritePlan, make_plan
 from proxy.core.policy import TablePolicy
+from proxy.core.read_plan import READ_OPERATIONS, BatchReadPlan, PassPlan, ReadPlan
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
 from proxy.core.values import BypassReason, Item, Outcome, TableName
@@ -30,6 +22,7 @@ from proxy.flow.batch_path import BatchPath
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.ports import Clock
+from proxy.flow.query_path import QueryPath
 from proxy.flow.read_path import ReadPath
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.write_path import WritePath
@@ -44,6 +37,7 @@ class DispatcherPorts:
 
     reads: ReadPath
     batches: BatchPath
+    queries: QueryPath
     writes: WritePath
     exchange: Exchange
     schemas: SchemaBook
@@ -106,6 +100,8 @@ class Dispatcher:
                 return answer
             case BatchReadPlan():
                 return await self._ports.batches.answer(plan, request)
+            case QueryPlan():
+                return await self._ports.queries.answer(plan, request)
             case TablesWritePlan():
                 return await self._ports.writes.answer(plan, request)
             case _:

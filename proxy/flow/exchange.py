@@ -16,11 +16,11 @@ from proxy.core.batch_fetch import (
     read_batch_reply,
 )
 from proxy.core.errors import UpstreamFailed
-from proxy.core.item_size import item_bytes, read_units
+from proxy.core.fetches import FetchPlan, Found
+from proxy.core.item_size import read_units
 from proxy.core.operations import Capacity
-from proxy.core.plan import ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
-from proxy.core.responses import JSON_1_0, FetchedBody, is_throttle, read_get_reply
+from proxy.core.responses import JSON_1_0, is_throttle
 from proxy.core.values import Outcome, TableName
 from proxy.flow.events import CapacityConsumed, Emit, UpstreamAnswered, UpstreamSilent
 from proxy.flow.ports import Clock, Upstream, UpstreamReply, UpstreamRequest
@@ -54,7 +54,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A whole item, its absence, or upstream's refusal.
+    """A whole item, its absence, a page, or upstream's refusal.
 
     Args:
         reply: as upstream sent it.
@@ -65,7 +65,7 @@ class Fetched:
     """
 
     reply: UpstreamReply
-    found: FetchedBody | None
+    found: Found | None
     asked_s: float
     batched: bool = False
     unprocessed: bool = False
@@ -145,14 +145,15 @@ class Exchange:
             table,
         )
 
-    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
-        """Read a whole item.
+    async def fetch(self, plan: FetchPlan, *, consistent: bool) -> Fetched:
+        """Read a whole item or a page.
 
         Raises:
             UpstreamFailed: no complete answer came.
         """
         asked_s = self._clock.monotonic_s()
-        reply = await self.ask("GetItem", plan.fetch_body(consistent=consistent), plan.get.table)
+        body = plan.fetch_body(consistent=consistent)
+        reply = await self.ask(plan.operation, body, plan.table)
         return self.weigh(plan, reply, asked_s=asked_s, consistent=consistent)
 
     async def fetch_batch(
@@ -185,20 +186,21 @@ class Exchange:
         units: defaultdict[TableName, float] = defaultdict(float)
         for each, found in zip(wanted, content.found, strict=True):
             if found is not None:
-                size_bytes = 0 if found.item is None else item_bytes(found.item)
-                units[each.table] += read_units(size_bytes, consistent=each.table in consistent)
+                consistently = each.table in consistent
+                units[each.table] += read_units(found.size_bytes, consistent=consistently)
         for table, spent in units.items():
             self._emit(CapacityConsumed(table, spent))
 
     def weigh(
-        self, plan: ReadPlan, reply: UpstreamReply, *, asked_s: float, consistent: bool
+        self, plan: FetchPlan, reply: UpstreamReply, *, asked_s: float, consistent: bool
     ) -> Fetched:
-        """Take a GetItem reply apart and report what it cost."""
-        found = read_get_reply(reply.body) if reply.status == _OK else None
+        """Take a reply apart and report what it cost."""
+        found = None
+        if reply.status == _OK:
+            found = plan.read_reply(reply.body, consistent=consistent)
         if found:
-            size_bytes = 0 if found.item is None else item_bytes(found.item)
-            units = read_units(size_bytes, consistent=consistent)
-            self._emit(CapacityConsumed(plan.get.table, units))
+            units = read_units(found.size_bytes, consistent=consistent)
+            self._emit(CapacityConsumed(plan.table, units))
         return Fetched(reply, found, asked_s)
 
     async def _send(self, request: UpstreamRequest, table: TableName | None) -> UpstreamReply:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from proxy.core.errors import StoreUnavailable
-from proxy.core.fence import ItemIdentity, WriteOutcome
+from proxy.core.fence import Begun, ItemIdentity, WriteOutcome
 from proxy.core.record import EntryDraft
-from proxy.core.values import CacheKey, FenceResult, Generation, TableName, Token
+from proxy.core.values import CacheKey, FenceResult, TableName, Token
 from proxy.flow.ports import Store
+
+R = TypeVar("R")
 
 
 class Fence(Protocol):
@@ -34,13 +38,18 @@ class Fence(Protocol):
 
 
 class ItemFence:
-    """A fence around one item."""
+    """A fence around one item, and around the pages it may be on where anybody caches pages.
+
+    Whether pages are cached stands in the table's record, which begin reads just after its marker
+    is there. So every write that does not see it stated there has ended before the first page
+    counts. Where begin did not reach the store, pages are taken to be cached.
+    """
 
     def __init__(self, store: Store, identity: ItemIdentity, token: Token) -> None:
         self._store = store
         self._identity = identity
         self._token = token
-        self._generation: Generation | None = None
+        self._begun: Begun | None = None
 
     @property
     def table(self) -> TableName:
@@ -49,26 +58,47 @@ class ItemFence:
 
     @property
     def keys(self) -> tuple[CacheKey, ...]:
-        """The item's record."""
-        return (self._identity.cache_key,)
+        """The item's record, and those of its scopes unless no page is cached for sure."""
+        return (self._identity.cache_key, *self._scopes())
 
     async def begin(self) -> None:
-        """Put the marker, or move its deadline."""
-        self._generation = await self._store.begin(self._identity, token=self._token)
+        """Put the markers, or move their deadlines."""
+        self._begun = await self._store.begin(self._identity, token=self._token)
+        token = self._scope_token
+        await _all(*(self._store.begin_scope(scope, token=token) for scope in self._scopes()))
 
     async def end(self, outcome: WriteOutcome, draft: EntryDraft | None) -> FenceResult:
-        """Remove the marker and leave an entry, the hidden entry or a tombstone."""
+        """Remove the markers; leave an entry, the hidden entry or a tombstone, and no old page."""
         if outcome is WriteOutcome.UNKNOWN:
             return FenceResult.KEPT
         stored = None
         if outcome is WriteOutcome.STORED:
-            if draft is not None and self._generation is not None:
-                stored = (self._generation, draft)
+            generation = self._begun.generation if self._begun else None
+            if draft is not None and generation is not None:
+                stored = (generation, draft)
             else:
                 outcome = WriteOutcome.INVALIDATED
-        return await self._store.end(
-            self._identity, token=self._token, outcome=outcome, stored=stored
+        token = self._scope_token
+        result, *_ = await _all(
+            self._store.end(self._identity, token=self._token, outcome=outcome, stored=stored),
+            *(
+                self._store.end_scope(scope, token=token, outcome=outcome)
+                for scope in self._scopes()
+            ),
         )
+        assert result is not None, "the end of an item has a result"
+        return result
+
+    @property
+    def _scope_token(self) -> Token:
+        """A token for this item alone: another item of the same write may end otherwise."""
+        pairs = zip(self._token, self._identity.digest, strict=True)
+        return Token(bytes(mine ^ its for mine, its in pairs))
+
+    def _scopes(self) -> tuple[CacheKey, ...]:
+        if self._begun is not None and not self._begun.pages:
+            return ()
+        return self._identity.name_scopes()
 
 
 class TableFence:
@@ -122,6 +152,15 @@ class TableFence:
         if outcome is WriteOutcome.ABORTED:
             return FenceResult.RESTORED
         return FenceResult.INVALIDATED
+
+
+async def _all(*steps: Awaitable[R]) -> list[R]:
+    """Take steps at once and wait for every one; raises what the first of them raised."""
+    ended = await asyncio.gather(*steps, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in ended if not isinstance(each, BaseException)]
 
 
 async def end_quietly(

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import LeaseReply, LeaseState
-from proxy.core.plan import ReadPlan
+from proxy.core.fetches import FetchPlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft
 from proxy.core.request import ClientRequest
@@ -36,7 +36,7 @@ class Landing:
     stored: bool = False
     store_now_ms: int = 0
 
-    def suits(self, plan: ReadPlan, arrived_s: float, now_s: float) -> bool:
+    def suits(self, plan: FetchPlan, arrived_s: float, now_s: float) -> bool:
         """Tell whether it is young enough for a reader that did not start the flight.
 
         What was asked for after the reader came is not old, however long the answer took.
@@ -60,7 +60,7 @@ class Source(Protocol):
         """Take note that another proxy is filling: a fetch may come later, or never."""
         ...
 
-    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+    async def fetch(self, plan: FetchPlan, *, consistent: bool) -> Fetched:
         """Read a whole item.
 
         Raises:
@@ -70,7 +70,7 @@ class Source(Protocol):
 
 
 class Filler:
-    """Fetches items and offers them to the store, under the lease's rules.
+    """Fetches items and pages and offers them to the store, under the lease's rules.
 
     Args:
         store: holds leases and entries.
@@ -92,7 +92,7 @@ class Filler:
     async def fly(
         self,
         flight: Flight[Landing],
-        plan: ReadPlan,
+        plan: FetchPlan,
         generation: Generation | None,
         source: Source | None = None,
     ) -> Landing:
@@ -100,7 +100,7 @@ class Filler:
 
         Args:
             flight: told as of when the result is current.
-            plan: the item, and what its table's policy allows.
+            plan: what is read, and what its policy allows.
             generation: to fill under; None fetches without asking the store at all.
             source: fetches; None for a GetItem of its own.
 
@@ -118,24 +118,23 @@ class Filler:
         if lease is None or lease.state is not LeaseState.LEASED:
             landing = await self.fetch_only(plan, source)
             if landing.fetched is not None and landing.fetched.found is not None:
-                self._emit(FillEnded(plan.get.table, FillResult.NO_LEASE))
+                self._emit(FillEnded(plan.table, FillResult.NO_LEASE))
             return landing
-        consistent = lease.strong or plan.policy.fill_consistent or plan.control.refresh
+        consistent = _consistently(plan, demanded=lease.strong)
         fetch = (source or self._exchange).fetch(plan, consistent=consistent)
         return await self._fetch_and_fill(flight, plan, generation, token, fetch)
 
-    async def fetch_only(self, plan: ReadPlan, source: Source | None = None) -> Landing:
+    async def fetch_only(self, plan: FetchPlan, source: Source | None = None) -> Landing:
         """Fetch without a fill.
 
         Consistently below level `eventual`: what stands in the way of a fill is mostly a write of
         a moment ago, which a lagging replica may not show yet.
         """
-        lagging = plan.policy.level is Level.EVENTUAL and not plan.control.refresh
-        consistent = plan.policy.fill_consistent or not lagging
+        consistent = _consistently(plan, demanded=plan.policy.level is not Level.EVENTUAL)
         return Landing(None, await (source or self._exchange).fetch(plan, consistent=consistent))
 
     async def refill(
-        self, plan: ReadPlan, request: ClientRequest, generation: Generation
+        self, plan: FetchPlan, request: ClientRequest, generation: Generation
     ) -> tuple[UpstreamReply, bool]:
         """Forward a ConsistentRead and let its answer replace the entry.
 
@@ -152,11 +151,11 @@ class Filler:
         except StoreUnavailable:
             leased = False
         if not leased:
-            return await self._exchange.forward(request, plan.get.table), False
+            return await self._exchange.forward(request, plan.table), False
         asked_s = self._clock.monotonic_s()
         result, known = FillResult.NOT_CACHEABLE, False
         try:
-            reply = await self._exchange.forward(request, plan.get.table)
+            reply = await self._exchange.forward(request, plan.table)
             fetched = self._exchange.weigh(plan, reply, asked_s=asked_s, consistent=True)
             known = fetched.found is not None
             result = await self._fill(plan, generation, token, fetched)
@@ -167,7 +166,7 @@ class Filler:
     async def _acquire(
         self,
         flight: Flight[Landing],
-        plan: ReadPlan,
+        plan: FetchPlan,
         generation: Generation,
         token: Token,
         source: Source | None,
@@ -197,7 +196,7 @@ class Filler:
     async def _fetch_and_fill(
         self,
         flight: Flight[Landing],
-        plan: ReadPlan,
+        plan: FetchPlan,
         generation: Generation,
         token: Token,
         fetch: Awaitable[Fetched],
@@ -216,7 +215,7 @@ class Filler:
         return Landing(None, fetched, stored=result is FillResult.STORED)
 
     async def _fill(
-        self, plan: ReadPlan, generation: Generation, token: Token, fetched: Fetched
+        self, plan: FetchPlan, generation: Generation, token: Token, fetched: Fetched
     ) -> FillResult:
         draft = self._draft(plan, fetched)
         if isinstance(draft, FillResult):
@@ -229,10 +228,10 @@ class Filler:
                 result = FillResult.STORED if stored else FillResult.REFUSED
             except StoreUnavailable:
                 result = FillResult.STORE_FAILED
-        self._emit(FillEnded(plan.get.table, result))
+        self._emit(FillEnded(plan.table, result))
         return result
 
-    def _draft(self, plan: ReadPlan, fetched: Fetched) -> EntryDraft | FillResult:
+    def _draft(self, plan: FetchPlan, fetched: Fetched) -> EntryDraft | FillResult:
         if fetched.found is None:
             return FillResult.NOT_CACHEABLE
         age_s = self._clock.monotonic_s() - fetched.asked_s
@@ -240,7 +239,7 @@ class Filler:
         return draft_entry(fetched.found, plan.policy, age_s=age_s, chance=chance)
 
     async def _unless_stored(
-        self, plan: ReadPlan, token: Token, result: FillResult, *, outdated: bool
+        self, plan: FetchPlan, token: Token, result: FillResult, *, outdated: bool
     ) -> None:
         """Give the lease back, so that nobody waits for a fill that will not come.
 
@@ -254,3 +253,8 @@ class Filler:
                 await self._store.invalidate(plan.identity)
             else:
                 await self._store.release(plan.identity, token=token)
+
+
+def _consistently(plan: FetchPlan, *, demanded: bool) -> bool:
+    """Tell how upstream is asked: a global index knows no consistent read, whoever demands it."""
+    return not plan.lags and (demanded or plan.policy.fill_consistent or plan.control.refresh)

@@ -15,8 +15,9 @@ from enum import StrEnum
 from typing import Any
 
 from proxy.core.batch_fetch import WantedItem
+from proxy.core.fetches import FetchPlan
 from proxy.core.operations import Capacity
-from proxy.core.plan import ReadPlan
+from proxy.core.read_plan import ReadPlan
 from proxy.flow.exchange import Exchange, Fetched
 from proxy.flow.tasks import TaskOwner
 
@@ -106,12 +107,13 @@ class Seat:
         if self._state is _State.UNDECIDED:
             self._move(_State.WAITING)
 
-    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+    async def fetch(self, plan: FetchPlan, *, consistent: bool) -> Fetched:
         """Read a whole item together with what the others want.
 
         Raises:
             UpstreamFailed: no complete answer came.
         """
+        assert isinstance(plan, ReadPlan), "a batch is of items"
         before, self._state = self._state, _State.DECIDED
         wanted = WantedItem(plan.get.table, plan.get.key, consistent)
         return await self._gathering.fetch(wanted, before)

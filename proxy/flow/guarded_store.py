@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from proxy.core.breaker import Breaker
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import EntryDraft
 from proxy.core.values import CacheKey, FenceResult, Generation, Token
 from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed
@@ -54,6 +55,10 @@ class GuardedStore:
         """See `ports.Store`."""
         return await self._guard("lookup", lambda: self._store.lookup(identity, names))
 
+    async def lookup_page(self, page: PageIdentity) -> PageSighting:
+        """See `ports.Store`."""
+        return await self._guard("lookup_page", lambda: self._store.lookup_page(page))
+
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
     ) -> LeaseReply:
@@ -76,7 +81,7 @@ class GuardedStore:
         """See `ports.Store`."""
         return await self._guard("release", lambda: self._store.release(identity, token=token))
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
         """See `ports.Store`."""
         return await self._guard("begin", lambda: self._store.begin(identity, token=token))
 
@@ -111,6 +116,19 @@ class GuardedStore:
         return await self._guard(
             "end_table",
             lambda: self._store.end_table(table_key, token=token, outcome=outcome, remade=remade),
+        )
+
+    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+        """See `ports.Store`."""
+        return await self._guard(
+            "begin_scope", lambda: self._store.begin_scope(scope_key, token=token)
+        )
+
+    async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """See `ports.Store`."""
+        return await self._guard(
+            "end_scope",
+            lambda: self._store.end_scope(scope_key, token=token, outcome=outcome),
         )
 
     async def generation(self, table_key: CacheKey) -> Generation:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from proxy.core.batch_answer import UNPROCESSED, ReadItem
 from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
-from proxy.core.item_size import item_bytes
-from proxy.core.plan import ReadPlan
+from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.values import BypassReason, Generation, Outcome, Verdict
 from proxy.flow.coalescer import Flight, FlightsFullError
@@ -226,7 +225,5 @@ class KeyReader:
             return Read(look.plan, UNPROCESSED, outcome, look.reason)
         if fetched.found is None:
             raise TroubleError(fetched)
-        found = fetched.found
-        size_bytes = 0 if found.item is None else item_bytes(found.item)
-        item = ReadItem(found.body, size_bytes)
+        item = ReadItem(fetched.found.body, fetched.found.size_bytes)
         return Read(look.plan, item, outcome, look.reason, stored=landing.stored)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.core.fence import ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
+from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import EntryDraft
 from proxy.core.values import CacheKey, FenceResult, Generation, Token
 
@@ -117,6 +118,13 @@ class Store(Protocol):
         """
         ...
 
+    async def lookup_page(self, page: PageIdentity) -> PageSighting:
+        """Read one page and the generations of its table and scope.
+
+        Lets every writer know, from now on, that pages of the table are cached.
+        """
+        ...
+
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
     ) -> LeaseReply:
@@ -133,12 +141,8 @@ class Store(Protocol):
         """Give a lease back unused; an older entry that was kept under it comes back."""
         ...
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
-        """Mark a write in flight on one record.
-
-        Returns:
-            The table's generation, to write through under; None while it must not be done.
-        """
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
+        """Mark a write in flight on one record, and read its table's record just after that."""
         ...
 
     async def end(
@@ -170,6 +174,20 @@ class Store(Protocol):
             token: of the write.
             outcome: anything but UNKNOWN.
             remade: whether the table itself may have been made anew, not only its items.
+        """
+        ...
+
+    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+        """Keep a scope's pages unserved while a write to one of its items is in flight."""
+        ...
+
+    async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """End such a write; unless it was aborted, no page of the scope from before counts.
+
+        Args:
+            scope_key: the scope's record, not a table's.
+            token: of the write.
+            outcome: anything but UNKNOWN.
         """
         ...
 

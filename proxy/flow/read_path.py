@@ -1,4 +1,8 @@
-"""Sequences a GetItem: lookup, then hit, stale hit or lease, fetch and fill."""
+"""Sequences a read: lookup, then hit, stale hit or lease, fetch and fill.
+
+`answer` is for GetItem. From the lookup on, and where the store has no part, pages of Query and
+Scan go the same way (`proxy.flow.query_path`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from typing import assert_never
 
 from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
+from proxy.core.fetches import FetchPlan
 from proxy.core.item_size import read_units
-from proxy.core.plan import ReadPlan
+from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.responses import get_body
 from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
@@ -22,8 +26,8 @@ from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 
 
-class _NotUnderstoodError(Exception):
-    """Upstream answered a fetch of ours with 200 and something else than an item."""
+class NotUnderstoodError(Exception):
+    """Upstream's answer to a fetch of ours is none to the client: its own request must be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,11 @@ class ReadPath:
         """
         try:
             return await self._answer(plan, request)
-        except _NotUnderstoodError:
+        except NotUnderstoodError:
             # A reply in a shape of tomorrow: let upstream answer the very question itself.
-            reply = await self._ports.exchange.forward(request, plan.get.table)
-            answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
-            return answer.explained(BypassReason.UNDECODABLE, plan.get.table)
+            reply = await self._ports.exchange.forward(request, plan.table)
+            answer = pass_on(reply, Outcome.BYPASS, plan.table)
+            return answer.explained(BypassReason.UNDECODABLE, plan.table)
 
     async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         if (reason := self.why_bypass(plan)) is not None:
@@ -71,27 +75,28 @@ class ReadPath:
             return await self._bypass(plan, request, BypassReason.STORE_DOWN)
         if sighting.table_pending:
             return await self._bypass(plan, request, BypassReason.TABLE_PENDING)
-        if plan.control.refresh:
-            return await self._refreshed(plan, sighting)
-        if plan.get.consistent:
+        if plan.get.consistent and not plan.control.refresh:
             return await self._consistent(plan, request, sighting)
-        return await self._from_entry(plan, sighting)
+        return await self.from_sighting(plan, sighting)
 
     def why_bypass(self, plan: ReadPlan) -> BypassReason | None:
         """Return why the store may not be asked about an item now, or None when it may."""
-        if self._ports.debts.owes(plan.identity):
-            return BypassReason.DEBT
-        if self._ports.store.serving:
-            return None
-        if self._ports.store.quarantined:
-            return BypassReason.STORE_QUARANTINE
-        return BypassReason.STORE_DOWN
+        return why_bypass(self._ports.store, owed=self._ports.debts.owes(plan.identity))
 
-    async def _from_entry(self, plan: ReadPlan, sighting: Sighting) -> Answer:
+    async def from_sighting(self, plan: FetchPlan, sighting: Sighting) -> Answer:
+        """Answer from the entry that a lookup saw, or fetch and fill.
+
+        Raises:
+            NotUnderstoodError: the client's own request must be sent instead.
+            UpstreamFailed: upstream gave no answer and no entry may stand in for it.
+            NotCached: only the store may answer, and cannot.
+        """
+        if plan.control.refresh:
+            return await self._refreshed(plan, sighting)
         entry = sighting.entry
         verdict = plan.judge(entry, sighting.store_now_ms)
         if plan.control.only_if_cached and verdict not in (Verdict.FRESH, Verdict.GRACE):
-            raise NotCached(verdict, plan.get.table)
+            raise NotCached(verdict, plan.table)
         match verdict:
             case Verdict.FRESH:
                 assert entry is not None, "fresh without an entry"
@@ -112,15 +117,15 @@ class ReadPath:
             case _:
                 assert_never(verdict)
 
-    def _hit(self, plan: ReadPlan, entry: Entry, sighting: Sighting, outcome: Outcome) -> Answer:
+    def _hit(self, plan: FetchPlan, entry: Entry, sighting: Sighting, outcome: Outcome) -> Answer:
         body = _body_of(plan, entry)
         crc32 = entry.crc32 if body is entry.body else checksum(body)
         units = read_units(entry.item_bytes, consistent=False)
-        self._ports.emit(CapacitySaved(plan.get.table, units))
+        self._ports.emit(CapacitySaved(plan.table, units))
         ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
-        return Answer(200, (), body, outcome, table=plan.get.table, crc32=crc32, ttl_s=ttl_s)
+        return Answer(200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s)
 
-    def refresh_soon(self, plan: ReadPlan, sighting: Sighting) -> None:
+    def refresh_soon(self, plan: FetchPlan, sighting: Sighting) -> None:
         """Refresh in the background; the entry keeps serving from inside the lease."""
         cache_key = plan.identity.cache_key
         if cache_key in self._refreshing:
@@ -129,7 +134,7 @@ class ReadPath:
         task = self._ports.tasks.spawn(self._refresh(plan, sighting), "refresh")
         task.add_done_callback(lambda _: self._refreshing.discard(cache_key))
 
-    async def _refresh(self, plan: ReadPlan, sighting: Sighting) -> None:
+    async def _refresh(self, plan: FetchPlan, sighting: Sighting) -> None:
         replaced = False
         try:
             landing, led = await self._share(plan, sighting, joins_started=True)
@@ -137,9 +142,9 @@ class ReadPath:
         except (UpstreamFailed, FlightsFullError):
             led = True  # the entry stays for its grace
         if led:
-            self._ports.emit(RefreshEnded(plan.get.table, replaced))
+            self._ports.emit(RefreshEnded(plan.table, replaced))
 
-    async def _fetch_or_stale(self, plan: ReadPlan, entry: Entry, sighting: Sighting) -> Answer:
+    async def _fetch_or_stale(self, plan: FetchPlan, entry: Entry, sighting: Sighting) -> Answer:
         looked_s = self._ports.clock.monotonic_s()
         try:
             landing, answer = await self._fly(plan, sighting)
@@ -155,18 +160,18 @@ class ReadPath:
         return replace(stale, detail="stale-if-error")
 
     def too_old_by_now(
-        self, plan: ReadPlan, entry: Entry, sighting: Sighting, looked_s: float
+        self, plan: FetchPlan, entry: Entry, sighting: Sighting, looked_s: float
     ) -> bool:
         """Tell whether the entry passed its time while upstream was asked."""
         elapsed_ms = 1000 * (self._ports.clock.monotonic_s() - looked_s)
         now_ms = sighting.store_now_ms + int(elapsed_ms) + 1
         return plan.judge(entry, now_ms) in (Verdict.EXPIRED, Verdict.TOO_OLD)
 
-    async def _fetch(self, plan: ReadPlan, sighting: Sighting | None) -> Answer:
+    async def _fetch(self, plan: FetchPlan, sighting: Sighting | None) -> Answer:
         _, answer = await self._fly(plan, sighting)
         return answer
 
-    async def _fly(self, plan: ReadPlan, sighting: Sighting | None) -> tuple[Landing, Answer]:
+    async def _fly(self, plan: FetchPlan, sighting: Sighting | None) -> tuple[Landing, Answer]:
         """Share a flight, or fetch without one when all are taken."""
         try:
             landing, led = await self._share(plan, sighting)
@@ -175,60 +180,71 @@ class ReadPath:
         except FlightsFullError:
             landing = await self._ports.filler.fetch_only(plan)
             answer = self._landed(plan, landing, led=True)
-            return landing, answer.explained(BypassReason.FLIGHTS_FULL, plan.get.table)
+            return landing, answer.explained(BypassReason.FLIGHTS_FULL, plan.table)
         return landing, self._landed(plan, landing, led=led)
 
     async def _share(
-        self, plan: ReadPlan, sighting: Sighting | None, *, joins_started: bool = False
+        self, plan: FetchPlan, sighting: Sighting | None, *, joins_started: bool = False
     ) -> tuple[Landing, bool]:
         # A bypass must not share with flights that may take the store's word: its reason may be a
         # write of our own that the store has not heard of. It has a generation of its own: None.
         generation = sighting.generation if sighting is not None else None
+        proven = plan.is_page and generation is not None
         clock = self._ports.clock
         arrived_s = clock.monotonic_s()
         return await self._ports.coalescer.share(
             plan.identity.cache_key,
             lambda flight: self._ports.filler.fly(flight, plan, generation),
             generation=generation,
-            joins_started=joins_started or plan.policy.joins_started_flights,
+            joins_started=joins_started or proven or plan.policy.joins_started_flights,
             accepts=lambda landing: landing.suits(plan, arrived_s, clock.monotonic_s()),
         )
 
-    def _landed(self, plan: ReadPlan, landing: Landing, *, led: bool) -> Answer:
+    def _landed(self, plan: FetchPlan, landing: Landing, *, led: bool) -> Answer:
         outcome = Outcome.MISS if led else Outcome.COALESCED
         if landing.entry is not None:
             # Another proxy filled while we asked for the lease.
             return self._built(plan, _body_of(plan, landing.entry), outcome)
         assert landing.fetched is not None, "a flight landed with nothing"
         fetched = landing.fetched
-        if fetched.found is None and fetched.reply.status == 200:  # noqa: PLR2004
-            raise _NotUnderstoodError
+        understood = fetched.found is not None or fetched.failed
+        if not understood and (plan.is_page or fetched.reply.status == 200):  # noqa: PLR2004
+            raise NotUnderstoodError
         if fetched.found is None:
-            return pass_fetched(fetched.reply, outcome, plan.get.table)
-        body = get_body(plan.get, fetched.found.body, fetched.found.consumed if led else None)
+            return pass_fetched(fetched.reply, outcome, plan.table)
+        body = plan.answer_body(fetched.found.body, fetched.found.consumed if led else None)
         if led and body == fetched.reply.body:
-            answer = pass_fetched(fetched.reply, outcome, plan.get.table)
+            answer = pass_fetched(fetched.reply, outcome, plan.table)
         else:
             answer = self._built(plan, body, outcome)
         return replace(answer, stored=led and landing.stored)
 
-    def _built(self, plan: ReadPlan, body: bytes, outcome: Outcome) -> Answer:
-        return Answer(200, (), body, outcome, table=plan.get.table, crc32=checksum(body))
+    def _built(self, plan: FetchPlan, body: bytes, outcome: Outcome) -> Answer:
+        return Answer(200, (), body, outcome, table=plan.table, crc32=checksum(body))
 
     async def _bypass(self, plan: ReadPlan, request: ClientRequest, reason: BypassReason) -> Answer:
         """Answer from upstream; concurrent readers of the item still share one fetch."""
+        uncontrolled = not (plan.control.only_if_cached or plan.control.refresh)
+        if plan.get.consistent and uncontrolled:
+            reply = await self._ports.exchange.forward(request, plan.table)
+            return pass_on(reply, Outcome.BYPASS, plan.table).explained(reason, plan.table)
+        return await self.past_store(plan, reason)
+
+    async def past_store(self, plan: FetchPlan, reason: BypassReason) -> Answer:
+        """Answer from upstream without the store's part; readers still share one fetch.
+
+        Raises:
+            NotUnderstoodError, UpstreamFailed, NotCached: as `from_sighting`.
+        """
         if plan.control.only_if_cached:
-            raise NotCached(reason, plan.get.table)
+            raise NotCached(reason, plan.table)
         if plan.control.refresh:
             answer = self._landed(plan, await self._ports.filler.fetch_only(plan), led=True)
-        elif plan.get.consistent:
-            reply = await self._ports.exchange.forward(request, plan.get.table)
-            answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
         else:
             answer = await self._fetch(plan, None)
-        return answer.explained(reason, plan.get.table)
+        return answer.explained(reason, plan.table)
 
-    async def _refreshed(self, plan: ReadPlan, sighting: Sighting) -> Answer:
+    async def _refreshed(self, plan: FetchPlan, sighting: Sighting) -> Answer:
         """Fetch and fill alone: a flight that others started may have asked too early."""
         flight: Flight[Landing] = Flight.alone()
         landing = await self._ports.filler.fly(flight, plan, sighting.generation)
@@ -241,12 +257,26 @@ class ReadPath:
     ) -> Answer:
         """Forward a ConsistentRead untouched; what it brings refreshes the entry."""
         reply, stored = await self._ports.filler.refill(plan, request, sighting.generation)
-        answer = pass_on(reply, Outcome.BYPASS, plan.get.table)
-        answer = answer.explained(BypassReason.CONSISTENT_READ, plan.get.table)
+        answer = pass_on(reply, Outcome.BYPASS, plan.table)
+        answer = answer.explained(BypassReason.CONSISTENT_READ, plan.table)
         return replace(answer, stored=stored)
 
 
-def _body_of(plan: ReadPlan, entry: Entry) -> bytes:
+def _body_of(plan: FetchPlan, entry: Entry) -> bytes:
     """Answer from an entry, which may be a partial one only if this very read asked for it."""
-    assert entry.covers(plan.get.names), "an entry that lacks what this read asks for"
-    return get_body(plan.get, entry.body, None)
+    assert entry.covers(plan.names), "an entry that lacks what this read asks for"
+    return plan.answer_body(entry.body, None)
+
+
+def why_bypass(store: Store, *, owed: bool) -> BypassReason | None:
+    """Tell why the store may have no part in a read; None when it may.
+
+    Args:
+        store: as it is now.
+        owed: whether it may not know of a write of this process that the read must show.
+    """
+    if owed:
+        return BypassReason.DEBT
+    if store.serving:
+        return None
+    return BypassReason.STORE_QUARANTINE if store.quarantined else BypassReason.STORE_DOWN

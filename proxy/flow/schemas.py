@@ -95,6 +95,14 @@ class SchemaBook:
             asking.add_done_callback(lambda task: self._asked(question, task))
         return await asyncio.shield(asking)
 
+    def recall(self, table: TableName) -> KeySchema | None:
+        """Return what was learned a moment ago, without asking whether it still is so.
+
+        Only for decisions that an outdated schema makes slower, not wrong.
+        """
+        learned = self._learned.get(table)
+        return learned.schema if learned is not None and self._is_young(learned) else None
+
     def forget(self, table: TableName) -> None:
         """Ask again next time: the table may have been made anew with another key."""
         self._learned.pop(table, None)

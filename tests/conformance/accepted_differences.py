@@ -112,6 +112,7 @@ CAPACITY_CASES: Final = (
     "capacity-indexes",
     "capacity-missing-item",
     "capacity-projected",
+    "page-query-capacity-total",
 )
 BATCH_CAPACITY_CASES: Final = ("batch-capacity-total", "batch-capacity-indexes")
 

@@ -6,12 +6,13 @@ import pytest
 
 from tests.conformance.accepted_differences import ACCEPTED, AcceptedDifference
 from tests.conformance.batch_cases import BATCH_CASES
+from tests.conformance.page_cases import PAGE_CASES
 from tests.conformance.pair import ENGINES
 from tests.conformance.read_cases import READ_CASES
 from tests.conformance.write_cases import WRITE_CASES
 
 NAMES = [
-    *(case.name for case in (*READ_CASES, *BATCH_CASES)),
+    *(case.name for case in (*READ_CASES, *BATCH_CASES, *PAGE_CASES)),
     *(case.name for case in WRITE_CASES),
 ]
 

@@ -19,6 +19,7 @@ from proxy.core.fence import (
     WriteOutcome,
     stamp_of,
 )
+from proxy.core.pages import PageIdentity
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, EntryDraft, Leased, Pending, Tombstone, decode_record
 from proxy.core.values import (
@@ -36,7 +37,15 @@ from proxy.embedded.valkey import RunningStore
 from proxy.flow.ports import Store
 from tests.fakes.memory_scripts import PENDING_MAX
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.record_bytes import EntryBytes, LeaseBytes, PendingBytes, expired, timed, unpack
+from tests.fakes.record_bytes import (
+    EntryBytes,
+    LeaseBytes,
+    PendingBytes,
+    ScopeBytes,
+    expired,
+    timed,
+    unpack,
+)
 from tests.support.live_lanes import KEYS, live_lanes, options
 from tests.support.raw_store import RawStore
 
@@ -103,6 +112,10 @@ class World:
             layout=next(self.layouts),
         )
 
+    def page_draft(self, text: str) -> EntryDraft:
+        """Return a page that says `text`: always one string."""
+        return replace(self.draft(text), layout=Layout.BLOB)
+
     def flush(self) -> None:
         if self.memory is not None:
             self.memory.flush()
@@ -116,8 +129,29 @@ class World:
         raw = self.raw(self.item.cache_key)
         return decode_record(raw) if raw is not None else None
 
-    def parts(self) -> object:
-        raw = self.raw(self.item.cache_key)
+    @property
+    def page(self) -> PageIdentity:
+        """A page of everything in the item's table."""
+        return KEYS.page(self.item.table, b"{}", KEYS.scan_key(self.item.table))
+
+    async def pages_ready(self) -> None:
+        """Let pages of the table count from now on."""
+        await self.store.lookup_page(self.page)
+        table = self.parts(self.item.table_key)
+        assert isinstance(table, ScopeBytes)
+        self.put(self.item.table_key, replace(table, pages_from_ms=1).pack())
+
+    async def fill_page(self, text: str) -> None:
+        """Fill the page."""
+        await self.pages_ready()
+        seen, token = (await self.store.lookup_page(self.page)).sighting, CLOCK.token()
+        lease, fill, record = self.store.lease, self.store.fill, self.page.record
+        await lease(record, token=token, generation=seen.generation, force=False)
+        new = self.page_draft(text)
+        assert await fill(record, token=token, generation=seen.generation, draft=new)
+
+    def parts(self, key: CacheKey | None = None) -> object:
+        raw = self.raw(key or self.item.cache_key)
         assert raw is not None
         return unpack(raw)
 
@@ -605,11 +639,11 @@ async def test_a_write_in_flight_is_seen_and_nobody_fills(world: World) -> None:
 async def test_begin_returns_the_generation_to_write_through_under(world: World) -> None:
     """Without a settled generation a write-through has nothing to store under."""
     token = CLOCK.token()
-    assert await world.store.begin(world.item, token=token) is None
+    assert (await world.store.begin(world.item, token=token)).generation is None
     generation = (await world.store.lookup(world.item)).generation
-    assert await world.store.begin(world.item, token=token) == generation
+    assert (await world.store.begin(world.item, token=token)).generation == generation
     await world.store.begin_table(world.item.table_key, token=CLOCK.token())
-    assert await world.store.begin(world.item, token=token) is None
+    assert (await world.store.begin(world.item, token=token)).generation is None
 
 
 async def test_an_applied_write_leaves_a_tombstone(world: World) -> None:
@@ -662,7 +696,7 @@ async def test_a_lone_write_through_stores(world: World) -> None:
     """A writer that met no other puts the new entry."""
     await filled(world, "old")
     token = CLOCK.token()
-    generation = await world.store.begin(world.item, token=token)
+    generation = (await world.store.begin(world.item, token=token)).generation
     assert generation is not None
     end = await world.store.end(
         world.item,
@@ -781,7 +815,7 @@ async def test_writers_in_flight_on_one_item_are_bounded(world: World) -> None:
     with pytest.raises(StoreUnavailable) as full:
         await world.store.begin(world.item, token=CLOCK.token())
     assert full.value.failure is StoreFailure.FULL
-    assert await world.store.begin(world.item, token=first) is None  # again: it is there already
+    await world.store.begin(world.item, token=first)  # again: it is there already
     end = await world.store.end(world.item, token=first, outcome=WriteOutcome.INVALIDATED)
     assert end is FenceResult.OVERLAPPED
 
@@ -898,3 +932,182 @@ async def test_a_fill_under_an_older_generation_does_not_count(world: World) -> 
     )
     await world.store.fill(world.item, token=token, generation=generation, draft=world.draft("old"))
     assert await body_seen(world) is None
+
+
+# Pages
+
+
+async def test_nobody_may_use_a_page_before_every_writer_knows(world: World) -> None:
+    """The first lookup announces pages; they count when each write begun before it is over."""
+    token = CLOCK.token()
+    assert not (await world.store.begin(world.item, token=token)).pages
+    assert not (await world.store.lookup_page(world.page)).ready
+    assert (await world.store.begin(world.item, token=token)).pages
+    await world.pages_ready()
+    assert (await world.store.lookup_page(world.page)).ready
+    table = world.parts(world.item.table_key)
+    assert isinstance(table, ScopeBytes)
+    soon = replace(table, pages_from_ms=world.now_ms() + HOUR_MS)
+    world.put(world.item.table_key, soon.pack())
+    assert not (await world.store.lookup_page(world.page)).ready
+    assert world.parts(world.item.table_key) == soon
+
+
+async def test_pages_are_announced_for_as_long_as_a_marker_lives(world: World) -> None:
+    """A writer that began just before the announcement may run for its marker's whole time."""
+    before_ms = world.now_ms()
+    await world.store.lookup_page(world.page)
+    table = world.parts(world.item.table_key)
+    assert isinstance(table, ScopeBytes)
+    marker_ms = round(FENCE.marker_s * 1000)
+    assert before_ms + marker_ms <= table.pages_from_ms <= world.now_ms() + marker_ms
+
+
+async def test_an_announcement_leaves_a_known_generation_as_it_is(world: World) -> None:
+    """Items stay cached when the first page of their table is asked for."""
+    await filled(world)
+    await world.store.lookup_page(world.page)
+    assert await body_seen(world) == shows("one")
+
+
+async def test_a_writer_that_cannot_read_its_tables_record_fences_pages(world: World) -> None:
+    """A record of a later release may well say that pages are cached."""
+    world.put(world.item.table_key, b"G\x02 of a later release")
+    begun = await world.store.begin(world.item, token=CLOCK.token())
+    assert (begun.generation, begun.pages) == (None, True)
+
+
+async def test_a_page_comes_back_as_it_was_filled(world: World) -> None:
+    """Pages are leased, filled and found like items."""
+    await world.fill_page("page")
+    seen = (await world.store.lookup_page(world.page)).sighting
+    assert seen.entry is not None
+    assert seen.entry.body == shows("page")
+
+
+@pytest.mark.parametrize("scope", ["table", "scope"])
+@pytest.mark.parametrize("outcome", [WriteOutcome.INVALIDATED, WriteOutcome.ABORTED])
+async def test_a_page_counts_only_without_writes_to_its_table_and_scope(
+    world: World, outcome: WriteOutcome, scope: str
+) -> None:
+    """A write in flight hides it, an applied one drops it, an aborted one brings it back."""
+    await world.fill_page("page")
+    token = CLOCK.token()
+    if scope == "table":
+        await world.store.begin_table(world.item.table_key, token=token)
+    else:
+        await world.store.begin_scope(world.page.scope_key, token=token)
+    during = (await world.store.lookup_page(world.page)).sighting
+    assert (during.table_pending, during.entry) == (True, None)
+    if scope == "table":
+        key = world.item.table_key
+        await world.store.end_table(key, token=token, outcome=outcome, remade=False)
+    else:
+        await world.store.end_scope(world.page.scope_key, token=token, outcome=outcome)
+    after = (await world.store.lookup_page(world.page)).sighting
+    assert not after.table_pending
+    assert (after.entry is not None) == (outcome is WriteOutcome.ABORTED)
+
+
+async def test_a_write_to_another_scope_leaves_a_page(world: World) -> None:
+    """Only what may change a page drops it."""
+    await world.fill_page("page")
+    token, other = CLOCK.token(), KEYS.partition_key(world.item.table, "pk", {"S": "b"})
+    await world.store.begin_scope(other, token=token)
+    await world.store.end_scope(other, token=token, outcome=WriteOutcome.INVALIDATED)
+    assert (await world.store.lookup_page(world.page)).sighting.entry is not None
+
+
+async def test_a_page_filled_under_an_older_generation_does_not_count(world: World) -> None:
+    """Who fetched before a write began fills for nobody."""
+    seen = (await world.store.lookup_page(world.page)).sighting
+    token, writer = CLOCK.token(), CLOCK.token()
+    record, scope = world.page.record, world.page.scope_key
+    await world.store.lease(record, token=token, generation=seen.generation, force=False)
+    await world.store.begin_scope(scope, token=writer)
+    await world.store.end_scope(scope, token=writer, outcome=WriteOutcome.INVALIDATED)
+    new = world.page_draft("old")
+    await world.store.fill(record, token=token, generation=seen.generation, draft=new)
+    assert (await world.store.lookup_page(world.page)).sighting.entry is None
+
+
+async def test_a_scope_stays_pending_until_its_last_write_ended(world: World) -> None:
+    """Each write has a marker of its own."""
+    first, second = CLOCK.token(), CLOCK.token()
+    scope = world.page.scope_key
+    await world.store.begin_scope(scope, token=first)
+    await world.store.begin_scope(scope, token=second)
+    await world.store.end_scope(scope, token=first, outcome=WriteOutcome.INVALIDATED)
+    assert (await world.store.lookup_page(world.page)).sighting.table_pending
+    await world.store.end_scope(scope, token=second, outcome=WriteOutcome.INVALIDATED)
+    assert not (await world.store.lookup_page(world.page)).sighting.table_pending
+
+
+async def test_a_scope_writer_that_died_drops_its_pages(world: World) -> None:
+    """What it wrote is unknown."""
+    await world.fill_page("page")
+    await world.store.begin_scope(world.page.scope_key, token=CLOCK.token())
+    world.expire(world.page.scope_key)
+    seen = (await world.store.lookup_page(world.page)).sighting
+    assert (seen.table_pending, seen.entry) == (False, None)
+
+
+@pytest.mark.parametrize("outcome", [WriteOutcome.INVALIDATED, WriteOutcome.ABORTED])
+async def test_a_scope_writer_without_its_marker_drops_its_pages(
+    world: World, outcome: WriteOutcome
+) -> None:
+    """It was not protected all the time."""
+    await world.fill_page("page")
+    await world.store.end_scope(world.page.scope_key, token=CLOCK.token(), outcome=outcome)
+    assert (await world.store.lookup_page(world.page)).sighting.entry is None
+
+
+async def test_a_scope_that_only_writers_used_leaves_nothing(world: World) -> None:
+    """The store keeps no record for what nobody reads."""
+    token, scope = CLOCK.token(), world.page.scope_key
+    await world.store.begin_scope(scope, token=token)
+    await world.store.end_scope(scope, token=token, outcome=WriteOutcome.INVALIDATED)
+    assert world.raw(scope) is None
+
+
+async def test_a_page_is_quiet_from_its_scopes_last_raise(world: World) -> None:
+    """Quiet time counts from the younger of the table's and the scope's raise, never too long."""
+    await world.fill_page("page")
+    for key in (world.page.scope_key, world.item.table_key):
+        assert (await world.store.lookup_page(world.page)).quiet_s < HOUR_MS / 1000
+        record = world.parts(key)
+        assert isinstance(record, ScopeBytes)
+        world.put(key, replace(record, raised_ms=record.raised_ms - 2 * HOUR_MS).pack())
+    quiet_s = (await world.store.lookup_page(world.page)).quiet_s
+    assert 2 * HOUR_MS / 1000 - 1 <= quiet_s < 3 * HOUR_MS / 1000
+    token = CLOCK.token()
+    await world.store.begin_table(world.item.table_key, token=token)
+    await world.store.end_table(
+        world.item.table_key, token=token, outcome=WriteOutcome.INVALIDATED, remade=False
+    )
+    assert (await world.store.lookup_page(world.page)).quiet_s < HOUR_MS / 1000
+
+
+async def test_writers_in_flight_on_one_scope_are_bounded(world: World) -> None:
+    """The writer past the bound is told so."""
+    live_ms = world.now_ms() + HOUR_MS
+    crowd = tuple((CLOCK.token(), live_ms) for _ in range(PENDING_MAX))
+    for key in (world.page.scope_key, world.item.table_key):
+        world.put(key, ScopeBytes(b"generate", crowd).pack())
+    with pytest.raises(StoreUnavailable) as full:
+        await world.store.begin_scope(world.page.scope_key, token=CLOCK.token())
+    assert full.value.failure is StoreFailure.FULL
+    with pytest.raises(StoreUnavailable):
+        await world.store.begin_table(world.item.table_key, token=CLOCK.token())
+
+
+@pytest.mark.parametrize("scope", ["table", "scope"])
+async def test_a_scope_of_another_release_is_left_alone(world: World, scope: str) -> None:
+    """No page is served under a record that nobody here can read, and it stays as it is."""
+    await world.fill_page("page")
+    key = world.item.table_key if scope == "table" else world.page.scope_key
+    later = b"G\x02 of a later release"
+    world.put(key, later)
+    with pytest.raises(StoreUnavailable):
+        await world.store.lookup_page(world.page)
+    assert world.raw(key) == later

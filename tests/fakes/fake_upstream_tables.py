@@ -47,6 +47,7 @@ class Table:
 
     name: str
     key_types: dict[str, str]
+    local_indexes: tuple[str, ...] = ()
     table_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     histories: dict[tuple[object, ...], list[Version]] = field(default_factory=dict)
 
@@ -81,6 +82,7 @@ class Table:
                 {"AttributeName": name, "AttributeType": kind}
                 for name, kind in self.key_types.items()
             ],
+            "LocalSecondaryIndexes": [{"IndexName": name} for name in self.local_indexes],
             "ItemCount": sum(1 for past in self.histories.values() if past[-1].item is not None),
             "ProvisionedThroughput": {"ReadCapacityUnits": 0, "WriteCapacityUnits": 0},
         }
@@ -107,6 +109,8 @@ class Tables:
             "DeleteItem": self._delete_item,
             "BatchGetItem": self._batch_get_item,
             "BatchWriteItem": self._batch_write_item,
+            "Query": lambda body: self._page(body, self._condition(body)),
+            "Scan": lambda body: self._page(body, None),
             "CreateTable": self._create_table,
             "DeleteTable": self._delete_table,
             "DescribeTable": lambda body: {"Table": self.table(body).description()},
@@ -189,6 +193,35 @@ class Tables:
         new = {**(old or body["Key"]), **changes}
         self._write(table, identity, new)
         return _returned(body, old, new, tuple(changes))
+
+    def _condition(self, body: Json) -> tuple[str, Json]:
+        """Evaluate a KeyConditionExpression `a = :v`, whatever key `a` is of."""
+        name, _, placeholder = (
+            part.strip() for part in body["KeyConditionExpression"].partition("=")
+        )
+        return _name(body, name), body["ExpressionAttributeValues"][placeholder]
+
+    def _page(self, body: Json, wanted: tuple[str, Json] | None) -> Json:
+        """Return the items that match, by primary key, all on one page."""
+        table, index = self.table(body), body.get("IndexName")
+        consistent = body.get("ConsistentRead") is True
+        if consistent and index is not None and index not in table.local_indexes:
+            raise DynamoError(VALIDATION, "Consistent reads are not supported on this index")
+        newest = (
+            next((old.item for old in past[::-1] if old.item), {})
+            for past in table.histories.values()
+        )
+        keys = [{name: item[name] for name in table.key_types} for item in newest]
+        found = [self._visible(table, key, consistent=consistent) for key in keys]
+        items = [
+            item for item in found if item and (not wanted or item.get(wanted[0]) == wanted[1])
+        ]
+        items.sort(key=lambda item: [str(item[name]) for name in table.key_types])
+        reply: Json = {"Items": items, "Count": len(items), "ScannedCount": len(items)}
+        if body.get("ReturnConsumedCapacity", "NONE") != "NONE":
+            units = max(1, -(-len(str(items)) // READ_UNIT_BYTES)) * (1.0 if consistent else 0.5)
+            reply["ConsumedCapacity"] = {"TableName": table.name, "CapacityUnits": units}
+        return reply
 
     def _batch_get_item(self, body: Json) -> Json:
         responses: Json = {}

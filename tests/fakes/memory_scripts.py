@@ -17,7 +17,7 @@ from tests.fakes.record_bytes import (
     LeaseBytes,
     Marker,
     PendingBytes,
-    TableBytes,
+    ScopeBytes,
     TombstoneBytes,
     unpack,
 )
@@ -235,39 +235,52 @@ class MemoryScripts:
         else:
             self._put_tombstone(key)
 
-    def table(self, key: bytes, step: str, *, fresh: bytes, token: bytes) -> bytes | None:
-        """Learn, begin, abort or end on a table's record; None when it is full of writers."""
+    def scope(
+        self, key: bytes, step: str, *, fresh: bytes, token: bytes, keep_ms: int
+    ) -> bytes | None:
+        """Learn, announce, begin, abort or end on a scope's record; None when it is full."""
         now_ms = self._now_ms()
         raw = self.get(key)
         known = unpack(raw) if raw is not None else None
-        if not isinstance(known, TableBytes):
+        if not isinstance(known, ScopeBytes):
             known = None
-        if step == "learn" and raw is not None and known is None:
+        announces = step == "announce" and (known is None or known.pages_from_ms == 0)
+        reads = step in ("learn", "announce")
+        if reads and raw is not None and known is None:
             return raw
         mine = known is not None and any(each == token for each, _ in known.markers)
         others = [each for each in known.markers if each[0] != token] if known else []
         live = [each for each in others if each[1] > now_ms]
         dead = len(live) < len(others)
-        if step == "learn" and known is not None and not dead:
+        if reads and raw is not None and not dead and not announces:
             return raw
         if step == "begin":
             if len(live) >= PENDING_MAX:
                 return None
             live.append((token, now_ms + self._marker_ms))
-        generation = known.generation if known is not None else fresh
-        if dead or step == "remake" or (step in ("abort", "end") and not mine):
-            generation = fresh
+        before = known or ScopeBytes(fresh, raised_ms=now_ms)
+        after = replace(before, markers=tuple(live))
+        ends = step in ("abort", "end")
+        if dead or step == "remake" or (ends and not mine):
+            after = replace(after, generation=fresh, raised_ms=now_ms)
         elif step == "end":
-            raised = (int.from_bytes(generation[4:], "big") + 1) % 2**32
-            generation = generation[:4] + raised.to_bytes(4, "big")
-        record = TableBytes(generation, tuple(live)).pack()
-        self.records[key] = Stored(record, None)
-        return record
+            raised = (int.from_bytes(before.generation[4:], "big") + 1) % 2**32
+            generation = before.generation[:4] + raised.to_bytes(4, "big")
+            after = replace(after, generation=generation, raised_ms=now_ms)
+        if announces:
+            after = replace(after, pages_from_ms=now_ms + self._marker_ms)
+        kept = known is not None and after.generation == known.generation
+        if keep_ms and ends and not live and not kept:
+            self.records.pop(key, None)
+        else:
+            lives_ms = now_ms + keep_ms + self._marker_ms if keep_ms else None
+            self.records[key] = Stored(after.pack(), lives_ms)
+        return after.pack()
 
     def _read(self, key: bytes) -> tuple[bytes | None, ItemBytes | None]:
         raw = self.get(key)
         record = unpack(raw) if raw is not None else None
-        return raw, None if isinstance(record, TableBytes) else record
+        return raw, None if isinstance(record, ScopeBytes) else record
 
     def _leased_to(self, key: bytes, incarnation: bytes, token: bytes) -> LeaseBytes | None:
         _, record = self._read(key)

@@ -14,17 +14,20 @@ from itertools import count
 from typing import Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, LeaseReply, LeaseState, Sighting, WriteOutcome, sight
-from proxy.core.packing import Attributes, field_of, packed, unpacked, unpacked_sighting
-from proxy.core.policy import FencePolicy
-from proxy.core.record import (
-    Entry,
-    EntryDraft,
-    Record,
-    TableRecord,
-    decode_record,
-    decode_table,
+from proxy.core.fence import (
+    Begun,
+    ItemIdentity,
+    LeaseReply,
+    LeaseState,
+    Sighting,
+    WriteOutcome,
+    begun_under,
+    sight,
 )
+from proxy.core.packing import Attributes, field_of, packed, unpacked, unpacked_sighting
+from proxy.core.pages import PageIdentity, PageSighting, sight_page
+from proxy.core.policy import SCOPE_KEPT_S, FencePolicy
+from proxy.core.record import Entry, EntryDraft, Record, ScopeRecord, decode_record, decode_scope
 from proxy.core.values import (
     GENERATION_BYTES,
     INCARNATION_BYTES,
@@ -41,6 +44,7 @@ from tests.fakes.record_bytes import expired, unpack
 T = TypeVar("T")
 
 QUARANTINE: Final = "quarantine after a start or fail-over of the store"
+_KEPT_MS: Final = round(SCOPE_KEPT_S * 1000)
 _EPOCH_MS: Final = 1_700_000_000_000  # the store is another machine: its clock is its own
 
 
@@ -153,10 +157,10 @@ class MemoryStore:
         raw = self.raw(identity.cache_key)
         return decode_record(raw) if raw is not None else None
 
-    def table(self, table_key: CacheKey) -> TableRecord | None:
-        """Return a table's decoded record."""
-        raw = self.raw(table_key)
-        return decode_table(raw) if raw is not None else None
+    def scope(self, scope_key: CacheKey) -> ScopeRecord | None:
+        """Return a table's or another scope's decoded record."""
+        raw = self.raw(scope_key)
+        return decode_scope(raw) if raw is not None else None
 
     def asked(self, name: str) -> int:
         """Return how many steps of that name were asked for."""
@@ -174,14 +178,10 @@ class MemoryStore:
         """See `ports.Store`."""
 
         def run() -> Sighting:
-            raw, raw_table = self.raw(identity.cache_key), self.raw(identity.table_key)
-            table = decode_table(raw_table) if raw_table is not None else None
+            raw, table = self.raw(identity.cache_key), self.scope(identity.table_key)
             if table is None or table.abandoned(self.now_ms()):
-                table = decode_table(self._table_step(identity.table_key, "learn", b""))
+                table = self._learn(identity.table_key)
                 raw = None
-            if table is None:
-                reason = "a table's record is of another release"
-                raise StoreUnavailable(StoreFailure.REFUSED, reason)
             seen = sight(
                 decode_record(raw) if raw is not None else None,
                 table,
@@ -194,6 +194,27 @@ class MemoryStore:
             return unpacked_sighting(seen, beside(fields, names), not_compressed)
 
         return await self._step("lookup", identity.cache_key, run, serving=True)
+
+    async def lookup_page(self, page: PageIdentity) -> PageSighting:
+        """See `ports.Store`."""
+
+        def run() -> PageSighting:
+            raw, now_ms = self.raw(page.record.cache_key), self.now_ms()
+            table, scope = self.scope(page.record.table_key), self.scope(page.scope_key)
+            if table is None or table.abandoned(now_ms) or table.pages_from_ms == 0:
+                table = self._learn(page.record.table_key, "announce")
+            if scope is None or scope.abandoned(now_ms):
+                scope = self._learn(page.scope_key, keep_ms=_KEPT_MS)
+            return sight_page(
+                decode_record(raw) if raw is not None else None,
+                table,
+                scope,
+                page=page,
+                incarnation=self.incarnation,
+                store_now_ms=now_ms,
+            )
+
+        return await self._step("lookup_page", page.record.cache_key, run, serving=True)
 
     async def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
@@ -232,17 +253,17 @@ class MemoryStore:
             "release", key, lambda: self.scripts.release(key, self.incarnation, token=token)
         )
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Generation | None:
+    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
         """See `ports.Store`."""
 
-        def run() -> Generation | None:
+        def run() -> Begun:
             begun = self.scripts.begin(
                 identity.cache_key, self.incarnation, token=token, gate_open=self._gate_open
             )
             if not begun:
                 raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one item")
-            table = self.table(identity.table_key)
-            return table.generation if table is not None and table.settled else None
+            table = self.scope(identity.table_key)
+            return begun_under(table, there=self.raw(identity.table_key) is not None)
 
         return await self._step("begin", identity.cache_key, run)
 
@@ -277,7 +298,7 @@ class MemoryStore:
     async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
         """See `ports.Store`."""
         await self._step(
-            "begin_table", table_key, lambda: self._table_step(table_key, "begin", token)
+            "begin_table", table_key, lambda: self._scope_step(table_key, "begin", token)
         )
 
     async def end_table(
@@ -286,28 +307,50 @@ class MemoryStore:
         """See `ports.Store`."""
         done = "remake" if remade else "end"
         step = "abort" if outcome is WriteOutcome.ABORTED else done
-        await self._step("end_table", table_key, lambda: self._table_step(table_key, step, token))
+        await self._step("end_table", table_key, lambda: self._scope_step(table_key, step, token))
+
+    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+        """See `ports.Store`."""
+
+        def run() -> None:
+            self._scope_step(scope_key, "begin", token, keep_ms=_KEPT_MS)
+
+        await self._step("begin_scope", scope_key, run)
+
+    async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+        """See `ports.Store`."""
+        step = "abort" if outcome is WriteOutcome.ABORTED else "end"
+
+        def run() -> None:
+            self._scope_step(scope_key, step, token, keep_ms=_KEPT_MS)
+
+        await self._step("end_scope", scope_key, run)
 
     async def generation(self, table_key: CacheKey) -> Generation:
         """See `ports.Store`."""
 
         def run() -> Generation:
-            table = decode_table(self._table_step(table_key, "learn", b""))
-            if table is None:
-                reason = "a table's record is of another release"
-                raise StoreUnavailable(StoreFailure.REFUSED, reason)
-            return table.generation
+            return self._learn(table_key).generation
 
         return await self._step("generation", table_key, run)
 
     # Inside
 
-    def _table_step(self, table_key: CacheKey, step: str, token: bytes) -> bytes:
+    def _scope_step(
+        self, scope_key: CacheKey, step: str, token: bytes, *, keep_ms: int = 0
+    ) -> bytes:
         fresh = self._fresh(GENERATION_BYTES)
-        record = self.scripts.table(table_key, step, fresh=fresh, token=token)
+        record = self.scripts.scope(scope_key, step, fresh=fresh, token=token, keep_ms=keep_ms)
         if record is None:
-            raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one table")
+            raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one scope")
         return record
+
+    def _learn(self, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0) -> ScopeRecord:
+        scope = decode_scope(self._scope_step(scope_key, step, b"", keep_ms=keep_ms))
+        if scope is None:
+            reason = "a scope's record is of another release"
+            raise StoreUnavailable(StoreFailure.REFUSED, reason)
+        return scope
 
     def _reply(self, state: LeaseState, granted: Granted) -> LeaseReply:
         now_ms, detail = self.now_ms(), granted.detail

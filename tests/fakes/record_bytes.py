@@ -19,7 +19,8 @@ _ENTRY_HEAD: Final = struct.Struct(">2s8s8s16sQQQ")
 _ENTRY_BYTES_MIN: Final = 67
 _LEASE: Final = struct.Struct(">2s8s16sQc")
 _MARKER: Final = struct.Struct(">16s8sQc")
-_TABLE_MARKER: Final = struct.Struct(">16sQ")
+_SCOPE: Final = struct.Struct(">2s8sQQH")
+_SCOPE_MARKER: Final = struct.Struct(">16sQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +102,28 @@ class TombstoneBytes:
 
 
 @dataclass(frozen=True, slots=True)
-class TableBytes:
+class ScopeBytes:
     """State G; each marker is a token and a deadline."""
 
     generation: bytes
     markers: tuple[tuple[bytes, int], ...] = ()
+    raised_ms: int = 0
+    pages_from_ms: int = 0
 
     def pack(self) -> bytes:
         """Return the record."""
-        head = b"G" + FORMAT + self.generation + len(self.markers).to_bytes(2, "big")
-        return head + b"".join(_TABLE_MARKER.pack(*each) for each in self.markers)
+        head = _SCOPE.pack(
+            b"G" + FORMAT,
+            self.generation,
+            self.raised_ms,
+            self.pages_from_ms,
+            len(self.markers),
+        )
+        return head + b"".join(_SCOPE_MARKER.pack(*each) for each in self.markers)
 
 
 ItemBytes = EntryBytes | LeaseBytes | PendingBytes | TombstoneBytes
-AnyBytes = ItemBytes | TableBytes
+AnyBytes = ItemBytes | ScopeBytes
 
 
 def unpack(raw: bytes) -> AnyBytes | None:
@@ -138,7 +147,9 @@ def unpack(raw: bytes) -> AnyBytes | None:
         case b"T":
             return TombstoneBytes(int.from_bytes(raw[2:10], "big"))
         case b"G":
-            return TableBytes(raw[2:10], tuple(_TABLE_MARKER.iter_unpack(raw[12:])))
+            _, generation, raised_ms, pages_from_ms, _ = _SCOPE.unpack_from(raw)
+            writers = tuple(_SCOPE_MARKER.iter_unpack(raw[_SCOPE.size :]))
+            return ScopeBytes(generation, writers, raised_ms, pages_from_ms)
         case _:
             return None
 
@@ -159,8 +170,8 @@ def expired(record: AnyBytes) -> AnyBytes:
         case PendingBytes(markers=markers):
             dead = tuple(replace(each, deadline_ms=PAST_MS) for each in markers)
             return replace(record, markers=dead)
-        case TableBytes(markers=table_markers):
-            return replace(record, markers=tuple((token, PAST_MS) for token, _ in table_markers))
+        case ScopeBytes(markers=writers):
+            return replace(record, markers=tuple((token, PAST_MS) for token, _ in writers))
         case _:
             return record
 
@@ -183,9 +194,10 @@ def timed(record: AnyBytes, change: Callable[[int], int]) -> AnyBytes:
             return PendingBytes(changed, entry(hidden) if hidden else None)
         case TombstoneBytes():
             return TombstoneBytes(change(record.until_ms))
-        case TableBytes():
+        case ScopeBytes(pages_from_ms=pages_from_ms):
             until = tuple((token, change(deadline_ms)) for token, deadline_ms in record.markers)
-            return TableBytes(record.generation, until)
+            pages_from_ms = change(pages_from_ms) if pages_from_ms else 0
+            return ScopeBytes(record.generation, until, change(record.raised_ms), pages_from_ms)
 
 
 def _flag(given: bool) -> bytes:  # noqa: FBT001 - one value

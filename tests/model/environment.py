@@ -12,7 +12,7 @@ from tests.fakes.record_bytes import (
     EntryBytes,
     LeaseBytes,
     PendingBytes,
-    TableBytes,
+    ScopeBytes,
     TombstoneBytes,
     expired,
     unpack,
@@ -116,7 +116,7 @@ def _marker_over(stored: Stored, token: bytes) -> Stored | None:
             for each in record.markers
         )
         changed = replace(record, markers=markers).pack()
-    elif isinstance(record, TableBytes):
+    elif isinstance(record, ScopeBytes):
         until = tuple(
             (each, PAST_MS if each == token else deadline_ms)
             for each, deadline_ms in record.markers

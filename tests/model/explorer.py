@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from tests.fakes.memory_scripts import Stored
-from tests.fakes.record_bytes import TableBytes
+from tests.fakes.record_bytes import ScopeBytes
 from tests.model import steps
 from tests.model.environment import Environment
 from tests.model.readers import Readers
@@ -72,7 +72,7 @@ class _World:
             item = self._specification.perform(leased, fill).after
         return State(
             item=item,
-            table=Stored(TableBytes(generation).pack(), None),
+            table=Stored(ScopeBytes(generation).pack(), None),
             readers=(Reader(),) * len(self._scenario.readers),
             writers=(Writer(),) * len(self._scenario.writers),
             faults=int(bool(self._scenario.options & {"flush", "failover"})),

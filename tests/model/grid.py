@@ -15,13 +15,14 @@ from tests.fakes.record_bytes import (
     LeaseBytes,
     Marker,
     PendingBytes,
-    TableBytes,
+    ScopeBytes,
     TombstoneBytes,
 )
 from tests.model import steps
 from tests.model.steps import (
     DIGEST,
     HARD_MS,
+    KEEP_MS,
     LEASE_MS,
     MARKER_MS,
     PAYLOAD_HEAD,
@@ -46,7 +47,7 @@ def explore_grid(specification: Specification) -> None:
     now_ms = specification.now_ms
     for before, call in product([None, *_items(now_ms)], _calls()):
         specification.perform(before, call)
-    for before, call in product([None, *_tables(now_ms)], _table_calls()):
+    for before, call in product([None, *_scopes(now_ms)], _scope_calls()):
         specification.perform(before, call)
 
 
@@ -137,7 +138,7 @@ def _calls() -> Iterator[Call]:
     yield steps.invalidate()
 
 
-def _tables(now_ms: int) -> Iterator[Stored]:
+def _scopes(now_ms: int) -> Iterator[Stored]:
     live_ms = now_ms + MARKER_MS // 2
     markers: list[tuple[tuple[bytes, int], ...]] = [()]
     markers += [((token, at),) for token, at in product((ME, OTHER), (PAST_MS, live_ms))]
@@ -147,10 +148,14 @@ def _tables(now_ms: int) -> Iterator[Stored]:
     markers += [((OTHER, PAST_MS), (THIRD, live_ms), (ME, live_ms))]
     markers += [tuple((token_of("many", i), live_ms) for i in range(PENDING_MAX))]
     for each in markers:
-        yield Stored(TableBytes(NOW, each).pack(), None)
+        for raised_ms, pages_from_ms in ((PAST_MS, 0), (PAST_MS, live_ms)):
+            yield Stored(ScopeBytes(NOW, each, raised_ms, pages_from_ms).pack(), None)
+        yield Stored(ScopeBytes(NOW, each, PAST_MS).pack(), now_ms + HARD_MS)
     yield Stored(b"G\x02 of a later release", None)
 
 
-def _table_calls() -> Iterator[Call]:
-    for step, token in (("learn", b""), ("begin", ME), ("abort", ME), ("end", ME), ("remake", ME)):
-        yield steps.table(step, generation_of(2), token)
+def _scope_calls() -> Iterator[Call]:
+    words = (("learn", b""), ("announce", b""), ("begin", ME), ("abort", ME), ("end", ME))
+    for keep_ms, (step, token) in product((0, KEEP_MS), words):
+        yield steps.scope(step, generation_of(2), token, keep_ms=keep_ms)
+    yield steps.scope("remake", generation_of(2), ME)

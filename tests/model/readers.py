@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from proxy.core.fence import RecordState, Sighting, sight
-from proxy.core.record import decode_record, decode_table
+from proxy.core.record import decode_record, decode_scope
 from proxy.core.values import Digest, Incarnation
 from tests.model import steps
 from tests.model.steps import DIGEST, Specification
@@ -59,7 +59,7 @@ class Readers:
         return self._go("looks up", s, i, phase, **learned)
 
     def _second_read(self, s: State, i: int) -> Iterator[Step]:
-        table = decode_table(s.table.raw) if s.table else None
+        table = decode_scope(s.table.raw) if s.table else None
         if s.readers[i].incarnation != s.incarnation:
             yield self._go("lost its connection", s, i, "fetch only")
         elif table is None or table.abandoned(self._specification.now_ms):
@@ -162,7 +162,7 @@ def _answered(reader: Reader) -> bool:
 
 @cache
 def _sight(raw: bytes | None, table: bytes, incarnation: bytes, now_ms: int) -> Sighting:
-    decoded = decode_table(table)
+    decoded = decode_scope(table)
     assert decoded is not None, "a table's record of ours"
     return sight(
         decode_record(raw) if raw is not None else None,

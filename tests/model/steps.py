@@ -24,6 +24,7 @@ MARKER_MS: Final = 7 * UNIT_MS
 TOMBSTONE_MS: Final = 5 * UNIT_MS
 SOFT_MS: Final = 11 * UNIT_MS
 HARD_MS: Final = 19 * UNIT_MS
+KEEP_MS: Final = 23 * UNIT_MS
 
 FENCE: Final = FencePolicy(
     lease_s=LEASE_MS / 1000, marker_s=MARKER_MS / 1000, tombstone_s=TOMBSTONE_MS / 1000
@@ -80,9 +81,9 @@ def invalidate() -> Call:
     return Call("invalidate", (TOMBSTONE_MS,))
 
 
-def table(step: str, fresh: bytes, token: bytes) -> Call:
-    """Take a step on the table's record."""
-    return Call("table", (step, fresh, token, MARKER_MS))
+def scope(step: str, fresh: bytes, token: bytes, *, keep_ms: int = 0) -> Call:
+    """Take a step on a scope's record; without `keep_ms` on a table's."""
+    return Call("scope", (step, fresh, token, MARKER_MS, keep_ms))
 
 
 def draft(
@@ -168,9 +169,9 @@ class Specification:
             case "invalidate":
                 scripts.invalidate(b"")
                 return 1
-            case "table":
-                step, fresh, token, _ = arguments
-                return scripts.table(b"", step, fresh=fresh, token=token) or 0
+            case "scope":
+                step, fresh, token, _, keep_ms = arguments
+                return scripts.scope(b"", step, fresh=fresh, token=token, keep_ms=keep_ms) or 0
             case unknown:
                 raise ValueError(unknown)
 

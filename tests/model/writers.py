@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy.core.record import decode_table
+from proxy.core.record import decode_scope
 from tests.model import steps
 from tests.model.steps import Specification
 from tests.model.world import (
@@ -48,7 +48,7 @@ class Writers:
         if me.phase == "idle":
             call = steps.begin(incarnation_of(s.incarnation), token, gate_open=s.gate_open)
             after = s._replace(item=self._specification.perform(s.item, call).after)
-            table = decode_table(s.table.raw) if s.table else None
+            table = decode_scope(s.table.raw) if s.table else None
             generation = table.generation if table is not None and table.settled else None
             begun = Writer("sent", generation=generation, incarnation=s.incarnation)
             yield f"{who} begins", with_writer(after, i, begun), None
@@ -123,7 +123,7 @@ class Writers:
 def on_table(specification: Specification, s: State, word: str, token: bytes) -> State:
     """Return the world after a step on the table's record."""
     fresh = generation_of(s.made + 1)
-    done = specification.perform(s.table, steps.table(word, fresh, token))
+    done = specification.perform(s.table, steps.scope(word, fresh, token))
     assert done.after is not None, "a table's record stays"
     made = s.made + 1 if fresh in done.after.raw else s.made
     return s._replace(table=done.after, made=made)

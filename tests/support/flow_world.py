@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.key_schema import KeySchema
-from proxy.core.plan import BatchReadPlan, Plan, ReadPlan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.page_plan import QueryPlan
+from proxy.core.plan import Plan, TablesWritePlan, WritePlan, make_plan
 from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName
 from proxy.flow.batch_path import BatchPath
@@ -20,6 +22,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Event
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
@@ -183,6 +186,17 @@ class Proxy:
         )
         self.reads = ReadPath(read_ports)
         self.batches = BatchPath(read_ports, self.reads)
+        self.queries = QueryPath(
+            QueryPorts(
+                store=self.store,
+                exchange=self.exchange,
+                reads=self.reads,
+                debts=self.debts,
+                schemas=self.schemas,
+                keys=world.keys,
+                fence=world.fence,
+            )
+        )
         self.writes = WritePath(
             WritePorts(
                 store=self.store,
@@ -201,6 +215,7 @@ class Proxy:
             DispatcherPorts(
                 reads=self.reads,
                 batches=self.batches,
+                queries=self.queries,
                 writes=self.writes,
                 exchange=self.exchange,
                 schemas=self.schemas,
@@ -224,6 +239,8 @@ class Proxy:
             return await self.reads.answer(plan, request)
         if isinstance(plan, BatchReadPlan):
             return await self.batches.answer(plan, request)
+        if isinstance(plan, QueryPlan):
+            return await self.queries.answer(plan, request)
         assert isinstance(plan, WritePlan | TablesWritePlan), plan
         return await self.writes.answer(plan, request)
 

@@ -260,6 +260,21 @@ def test_source_of_a_default_rule_may_be_its_level() -> None:
     assert loaded.settings.default_policy.stale_if_error_s == 60
 
 
+def test_source_of_a_rule_about_queries_may_be_the_defaults_section() -> None:
+    """A table inherits each of them by itself; `enabled` is no table's own rule here."""
+    flags = {
+        "defaults.queries.enabled": True,
+        "tables": {"abc": {"enabled": False, "queries": {"scans": True}}, "queries": {}},
+    }
+    loaded = read_settings(flags=flags, environ={})
+    given = loaded.source_of(("defaults", "queries", "enabled"))
+    assert given == "flag defaults.queries.enabled"
+    assert loaded.source_of(("tables", "abc", "queries", "enabled")) == given
+    assert loaded.source_of(("tables", "abc", "queries", "fresh_ttl_s")) == "default"
+    assert loaded.source_of(("tables", "abc", "queries", "scans")).startswith("flag tables")
+    assert loaded.source_of(("tables", "queries", "enabled")) == "default"
+
+
 def test_setting_names_list_every_setting() -> None:
     """Documents can check that they name every setting."""
     assert set(setting_names()) == {

@@ -20,7 +20,7 @@ STEPS: Final = (
     "begin",
     "end",
     "invalidate",
-    "table",
+    "scope",
     "heartbeat",
 )
 _REFUSED_WHEN_FULL: Final = frozenset({"fill"})

@@ -84,6 +84,17 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             },
             ["tables.abc.compress_above_bytes", "defaults.layout"],
         ),
+        (
+            {"defaults": {"queries": {"scans": True}}},
+            ["defaults.queries.scans", "defaults.queries.enabled"],
+        ),
+        (
+            {
+                "defaults": {"queries": {"enabled": True}},
+                "tables": {"abc": {"queries": {"enabled": False, "scans": True}}},
+            },
+            ["tables.abc.queries.scans", "tables.abc.queries.enabled"],
+        ),
     ],
 )
 def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None:
@@ -112,6 +123,15 @@ def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None
             "store": STORE,
             "defaults": {"grace_s": 60, "stale_if_error_s": 9, "fill_consistent": False},
             "tables": {"abc": {"level": "strict"}},
+        },
+        {"defaults": {"queries": {"enabled": True, "scans": True}}},
+        {
+            "defaults": {"queries": {"enabled": True}},
+            "tables": {"abc": {"queries": {"scans": True}}},
+        },
+        {
+            "defaults": {"queries": {"enabled": True, "scans": True}},
+            "tables": {"abc": {"queries": {"enabled": False}}},
         },
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.configuration.tables import Table, TableRules, explicit, resolve_policy
-from proxy.core.policy import TablePolicy
+from proxy.core.policy import QueryPolicy, TablePolicy
 from proxy.core.values import Level
 
 
@@ -61,3 +61,13 @@ def test_strict_table_overrules_inherited_staleness() -> None:
 def test_explicit_rules_are_those_that_were_given() -> None:
     """A rule set to its default value counts as set, a key schema is not a rule."""
     assert explicit(Table(grace_s=30.0, key_schema=None)) == {"grace_s": 30.0}
+
+
+def test_table_inherits_each_rule_about_queries_by_itself() -> None:
+    """One rule set for a table leaves the defaults' others as they are; a level changes none."""
+    defaults = TableRules.model_validate({"queries": {"enabled": True, "fresh_ttl_s": 9}})
+    table = Table.model_validate({"level": "strict", "queries": {"indexes": ["by-date"]}})
+    expected = QueryPolicy(enabled=True, fresh_ttl_s=9, indexes=("by-date",))
+    assert resolve_policy(defaults, table).queries == expected
+    assert resolve_policy(TableRules(), table).queries == QueryPolicy(indexes=("by-date",))
+    assert explicit(table) == {"level": Level.STRICT}

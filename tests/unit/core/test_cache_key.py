@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proxy.core.attributes import NotCanonical
+from proxy.core.attributes import NotCanonical, canonical_primary_key
 from proxy.core.cache_key import KeySpace
 from proxy.core.values import DIGEST_BYTES, TableName
 
@@ -157,9 +157,16 @@ def test_names_stay_the_same_from_release_to_release() -> None:
 
 
 def test_kinds_of_records_never_share_a_name() -> None:
-    """An item, a table and an incarnation of the same bytes have names of their own."""
-    identity = KEYS.item(TABLE, {"pk": {"S": "a"}})
-    assert len({identity.cache_key, identity.table_key, KEYS.gate_key(TABLE.encode())}) == 3
+    """Items, pages, scopes, tables and incarnations of the same bytes have names of their own."""
+    key = {"pk": {"S": "a"}}
+    identity = KEYS.item(TABLE, key)
+    partition, everything = identity.name_scopes()
+    page = KEYS.page(TABLE, canonical_primary_key(key), everything)
+    names = {identity.cache_key, identity.table_key, KEYS.gate_key(TABLE.encode()), partition}
+    assert len(names | {everything, page.record.cache_key}) == 6
+    assert page.record.digest != identity.digest
+    assert page.record.table_key == identity.table_key
+    assert page.scope_key == everything
     assert identity.table_key == KEYS.table_key(TABLE)
     assert identity.table == TABLE
 
@@ -171,3 +178,39 @@ def test_more_tables_than_a_region_can_have_cost_no_memory() -> None:
         keys.table_key(TableName(f"t{number}"))
     assert len(keys._table_keys) == 10_000
     assert keys.table_key(TableName("t10000")) == KEYS.table_key(TableName("t10000"))
+
+
+def test_an_item_is_in_the_scopes_of_its_key_attributes_and_of_its_table() -> None:
+    """A writer's scopes are the ones that a reader finds from one attribute, however spelled."""
+    scopes = KEYS.item(TABLE, {"pk": {"S": "a"}, "sk": {"N": "1.0"}}).name_scopes()
+    assert scopes == (
+        KEYS.partition_key(TABLE, "pk", {"S": "a"}),
+        KEYS.partition_key(TABLE, "sk", {"N": "1"}),
+        KEYS.scan_key(TABLE),
+    )
+    assert KEYS.item(TABLE, {"pk": {"S": "a"}}).name_scopes() == (scopes[0], scopes[2])
+
+
+def test_scopes_of_other_tables_names_and_values_are_apart() -> None:
+    """A scope is of one table, one attribute and one value."""
+    other = TableName("others")
+    names = {
+        KEYS.partition_key(TABLE, "pk", {"S": "a"}),
+        KEYS.partition_key(TABLE, "sk", {"S": "a"}),
+        KEYS.partition_key(TABLE, "pk", {"S": "b"}),
+        KEYS.partition_key(TABLE, "pk", {"B": "YQ=="}),
+        KEYS.partition_key(other, "pk", {"S": "a"}),
+        KEYS.scan_key(TABLE),
+        KEYS.scan_key(other),
+    }
+    assert len(names) == 7
+
+
+def test_pages_of_other_tables_and_requests_are_apart() -> None:
+    """A page is of one table and one request; its scope is no part of its name."""
+    scope = KEYS.scan_key(TABLE)
+    page = KEYS.page(TABLE, b"request", scope)
+    others = [KEYS.page(TableName("others"), b"request", scope), KEYS.page(TABLE, b"req", scope)]
+    assert page.record.cache_key not in {other.record.cache_key for other in others}
+    assert page.record.digest not in {other.record.digest for other in others}
+    assert KEYS.page(TABLE, b"request", KEYS.scan_key(TableName("x"))).record == page.record

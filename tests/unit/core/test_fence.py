@@ -8,14 +8,16 @@ from itertools import product
 import pytest
 
 from proxy.core.fence import (
+    Begun,
     LeaseReply,
     LeaseState,
     RecordState,
     WriteOutcome,
+    begun_under,
     classify_write,
     sight,
 )
-from proxy.core.record import FOREIGN, Entry, Leased, Pending, Record, TableRecord, Tombstone
+from proxy.core.record import FOREIGN, Entry, Leased, Pending, Record, ScopeRecord, Tombstone
 from proxy.core.values import Digest, Generation, Incarnation
 
 NOW_MS = 1_000
@@ -23,7 +25,7 @@ HERE = Incarnation(b"incarnat")
 OTHER_INCARNATION = Incarnation(b"promoted")
 GENERATION = Generation(b"generate")
 DIGEST = Digest(b"digest of this i")
-SETTLED = TableRecord(GENERATION, ())
+SETTLED = ScopeRecord(GENERATION, ())
 ENTRY = Entry(
     incarnation=HERE,
     generation=GENERATION,
@@ -44,7 +46,7 @@ MISFITS = {
 LIVE, OVER = NOW_MS + 1, NOW_MS
 
 
-def seen(raw: Record | None, table: TableRecord = SETTLED) -> tuple[RecordState, Entry | None]:
+def seen(raw: Record | None, table: ScopeRecord = SETTLED) -> tuple[RecordState, Entry | None]:
     """Return what a reader of DIGEST sees at NOW_MS on a connection to HERE."""
     sighting = sight(raw, table, incarnation=HERE, digest=DIGEST, store_now_ms=NOW_MS)
     return sighting.state, sighting.entry
@@ -98,7 +100,7 @@ def test_no_entry_counts_while_its_table_is_being_written(
     raw: Record | None, deadline_ms: int
 ) -> None:
     """A table-wide writer, alive or dead, hides every entry of the table."""
-    table = TableRecord(GENERATION, (deadline_ms,))
+    table = ScopeRecord(GENERATION, (deadline_ms,))
     sighting = sight(raw, table, incarnation=HERE, digest=DIGEST, store_now_ms=NOW_MS)
     assert sighting.entry is None
     assert sighting.table_pending
@@ -106,14 +108,32 @@ def test_no_entry_counts_while_its_table_is_being_written(
 
 @pytest.mark.parametrize(
     ("raw", "table"),
-    [*product([None, ENTRY, Pending(LIVE)], [SETTLED, TableRecord(GENERATION, (LIVE,))])],
+    [*product([None, ENTRY, Pending(LIVE)], [SETTLED, ScopeRecord(GENERATION, (LIVE,))])],
 )
-def test_a_sighting_carries_what_a_fill_needs(raw: Record | None, table: TableRecord) -> None:
+def test_a_sighting_carries_what_a_fill_needs(raw: Record | None, table: ScopeRecord) -> None:
     """Generation and the store's time are those of the reply, whatever the state."""
     sighting = sight(raw, table, incarnation=HERE, digest=DIGEST, store_now_ms=NOW_MS)
     assert sighting.generation == GENERATION
     assert sighting.store_now_ms == NOW_MS
     assert sighting.table_pending is not table.settled
+
+
+@pytest.mark.parametrize(
+    ("table", "there", "expected"),
+    [
+        (None, False, Begun(None, pages=False)),
+        (None, True, Begun(None, pages=True)),
+        (SETTLED, True, Begun(GENERATION, pages=False)),
+        (replace(SETTLED, pages_from_ms=1), True, Begun(GENERATION, pages=True)),
+        (ScopeRecord(GENERATION, (LIVE,), pages_from_ms=2**40), True, Begun(None, pages=True)),
+        (ScopeRecord(GENERATION, (OVER,)), True, Begun(None, pages=False)),
+    ],
+)
+def test_a_writer_fences_pages_unless_none_is_cached_for_sure(
+    table: ScopeRecord | None, expected: Begun, *, there: bool
+) -> None:
+    """A record that cannot be read may ask for it; an unsettled one has no generation to give."""
+    assert begun_under(table, there=there) == expected
 
 
 @pytest.mark.parametrize("status", range(100, 600))

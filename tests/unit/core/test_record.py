@@ -17,10 +17,10 @@ from proxy.core.record import (
     Packing,
     Pending,
     Record,
-    TableRecord,
+    ScopeRecord,
     Tombstone,
     decode_record,
-    decode_table,
+    decode_scope,
 )
 from proxy.core.values import Digest, Generation, Incarnation
 
@@ -96,10 +96,13 @@ def pending(markers: list[tuple[bytes, bytes, int, bool]], hidden: bytes = b"") 
     return b"P" + FORMAT + len(markers).to_bytes(2, "big") + spelled_markers + hidden
 
 
-def table(generation: bytes, deadlines_ms: list[int]) -> bytes:
-    """Spell a table's record."""
+def scope(
+    generation: bytes, deadlines_ms: list[int], raised_ms: int = 0, pages_from_ms: int = 0
+) -> bytes:
+    """Spell a scope's record."""
     markers = b"".join(b"t" * 16 + u64(deadline_ms) for deadline_ms in deadlines_ms)
-    return b"G" + FORMAT + generation + len(deadlines_ms).to_bytes(2, "big") + markers
+    times = u64(raised_ms) + u64(pages_from_ms)
+    return b"G" + FORMAT + generation + times + len(deadlines_ms).to_bytes(2, "big") + markers
 
 
 @given(ENTRIES)
@@ -222,43 +225,45 @@ def test_truncated_records_are_foreign(raw: bytes) -> None:
     assert decode_record(raw) is FOREIGN
 
 
-@given(st.binary(min_size=8, max_size=8), st.lists(U64, max_size=4))
-def test_a_table_comes_back_with_its_writers(generation: bytes, deadlines_ms: list[int]) -> None:
-    """Generation and deadlines decode to what was written, in order."""
-    assert decode_table(table(generation, deadlines_ms)) == TableRecord(
-        Generation(generation), tuple(deadlines_ms)
-    )
+@given(st.binary(min_size=8, max_size=8), st.lists(U64, max_size=4), U64, U64)
+def test_a_scope_comes_back_with_its_writers(
+    generation: bytes, deadlines_ms: list[int], raised_ms: int, pages_from_ms: int
+) -> None:
+    """Generation, times and deadlines decode to what was written, in order."""
+    raw = scope(generation, deadlines_ms, raised_ms, pages_from_ms)
+    expected = (Generation(generation), tuple(deadlines_ms), raised_ms, pages_from_ms)
+    assert decode_scope(raw) == ScopeRecord(*expected)
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda rest: b"G\x01" + rest))
-def test_any_bytes_decode_to_a_table_or_to_none(raw: bytes) -> None:
+def test_any_bytes_decode_to_a_scope_or_to_none(raw: bytes) -> None:
     """Whatever the store holds, nothing is raised."""
-    assert isinstance(decode_table(raw), TableRecord | None)
+    assert isinstance(decode_scope(raw), ScopeRecord | None)
 
 
 @pytest.mark.parametrize(
     "raw",
     [
         b"",
-        b"V\x01" + table(b"g" * 8, [])[2:],
-        b"G\x02" + table(b"g" * 8, [])[2:],
-        table(b"g" * 8, [])[:-1],
-        table(b"g" * 8, [1, 2])[:-1],
+        b"V\x01" + scope(b"g" * 8, [])[2:],
+        b"G\x02" + scope(b"g" * 8, [])[2:],
+        scope(b"g" * 8, [])[:-1],
+        scope(b"g" * 8, [1, 2])[:-1],
     ],
 )
-def test_an_unknown_table_record_is_none(raw: bytes) -> None:
+def test_an_unknown_scope_record_is_none(raw: bytes) -> None:
     """Another state, another format and damage leave the generation unknown."""
-    assert decode_table(raw) is None
+    assert decode_scope(raw) is None
 
 
 @pytest.mark.parametrize(
     ("deadlines_ms", "settled", "abandoned"),
     [((), True, False), ((10,), False, True), ((11,), False, False), ((1, 11), False, False)],
 )
-def test_a_table_is_abandoned_only_when_every_writer_died(
+def test_a_scope_is_abandoned_only_when_every_writer_died(
     deadlines_ms: tuple[int, ...], *, settled: bool, abandoned: bool
 ) -> None:
     """A deadline reached is a death; one live writer keeps the record as it is."""
-    record = TableRecord(Generation(b"g" * 8), deadlines_ms)
+    record = ScopeRecord(Generation(b"g" * 8), deadlines_ms)
     assert record.settled is settled
     assert record.abandoned(10) is abandoned

@@ -389,3 +389,11 @@ def test_browsers_get_the_fields_they_need() -> None:
 def test_refusal_to_ask_upstream_names_the_table() -> None:
     """Telemetry counts it for the table that was not cached."""
     assert error_answer(NotCached("absent", TableName("orders"))).table == "orders"
+
+
+def test_an_item_has_a_size_and_an_absence_has_none() -> None:
+    """What was read is measured by DynamoDB's rules, for the capacity that a hit saves."""
+    item = FetchedBody(b'{"Item":{"pk":{"S":"a"}}}', {"pk": {"S": "a"}}, None)
+    assert (item.size_bytes, item.negative) == (3, False)
+    absence = FetchedBody(EMPTY_BODY, None, None)
+    assert (absence.size_bytes, absence.negative) == (0, True)

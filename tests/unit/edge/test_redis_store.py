@@ -25,6 +25,7 @@ from tests.support.raw_store import RawStore
 pytestmark = pytest.mark.store
 
 ITEM = KEYS.item(TableName("orders"), {"pk": {"S": "a"}})
+PAGE = KEYS.page(ITEM.table, b"{}", KEYS.scan_key(ITEM.table))
 CLOCK = SystemClock()
 DRAFT = EntryDraft(0.0, 60.0, 60.0, False, 3, zlib.crc32(b"one"), b"one")
 TOKEN = Token(b"t" * 16)
@@ -41,6 +42,11 @@ STEPS: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
     "begin_table": lambda store: store.begin_table(ITEM.table_key, token=TOKEN),
     "end_table": lambda store: store.end_table(
         ITEM.table_key, token=TOKEN, outcome=WriteOutcome.ABORTED, remade=False
+    ),
+    "lookup_page": lambda store: store.lookup_page(PAGE),
+    "begin_scope": lambda store: store.begin_scope(PAGE.scope_key, token=TOKEN),
+    "end_scope": lambda store: store.end_scope(
+        PAGE.scope_key, token=TOKEN, outcome=WriteOutcome.ABORTED
     ),
 }
 
@@ -93,7 +99,7 @@ async def test_a_full_store_takes_fences_but_no_fills(own: RunningStore, live: L
     assert refused.value.failure is StoreFailure.REFUSED
     assert "maxmemory" in str(refused.value)
     await store.release(ITEM, token=TOKEN)
-    assert await store.begin(ITEM, token=TOKEN) == generation
+    assert (await store.begin(ITEM, token=TOKEN)).generation == generation
     stored = (generation, DRAFT)
     end = await store.end(ITEM, token=TOKEN, outcome=WriteOutcome.STORED, stored=stored)
     assert end is FenceResult.STORED
@@ -107,6 +113,8 @@ async def test_a_full_store_takes_fences_but_no_fills(own: RunningStore, live: L
     await store.end_table(
         ITEM.table_key, token=TOKEN, outcome=WriteOutcome.INVALIDATED, remade=False
     )
+    await store.begin_scope(PAGE.scope_key, token=TOKEN)
+    await store.end_scope(PAGE.scope_key, token=TOKEN, outcome=WriteOutcome.INVALIDATED)
     assert live.lanes.serving
 
 
@@ -118,7 +126,8 @@ async def test_a_server_that_became_a_replica_refuses_each_script(
     host, port = valkey.address
     own.ask("REPLICAOF", host, str(port))
     store = live.store(FencePolicy())
-    for step in ("lease", "fill", "begin", "end", "invalidate", "begin_table", "end_table"):
+    steps = ("lease", "fill", "begin", "end", "invalidate", "begin_table", "end_table")
+    for step in (*steps, "begin_scope", "end_scope"):
         with pytest.raises(StoreUnavailable) as refused:
             await STEPS[step](store)
         assert refused.value.failure is StoreFailure.REFUSED

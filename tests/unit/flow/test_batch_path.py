@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from proxy.core.batch_answer import ANSWER_ITEMS_BYTES_MAX
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
-from proxy.core.plan import BatchReadPlan
 from proxy.core.policy import FencePolicy
+from proxy.core.read_plan import BatchReadPlan
 from proxy.core.request import Answer
 from proxy.core.values import BypassReason, FillResult, Level, Outcome, TableName
 from proxy.flow.events import BatchItemsAnswered, CapacityConsumed, CapacitySaved, FillEnded

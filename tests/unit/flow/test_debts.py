@@ -114,11 +114,11 @@ async def test_two_debts_on_one_item_are_paid_one_by_one(ledger: Ledger) -> None
 async def test_paying_one_item_leaves_the_other_owed(ledger: Ledger) -> None:
     """Only the item whose debt is paid is read from the store again."""
     paid = ledger.debts.open(ledger.item("a"))
-    ledger.debts.open(ledger.item("b"))
+    left = ledger.debts.open(ledger.item("b"))
     ledger.debts.ripen(paid, in_s=0.0)
     await ledger.debts.pay_ripe()
     assert (ledger.owes("a"), ledger.owes("b")) == (False, True)
-    assert len(ledger.debts._keys) == 1
+    assert ledger.debts._keys.keys() == set(left.keys)
 
 
 async def test_paying_stops_while_the_store_is_out(ledger: Ledger) -> None:
@@ -172,3 +172,29 @@ async def test_debts_are_bounded(world: World) -> None:
         ledger.debts.open(ledger.item("b"))
     assert refused.value.failure is StoreFailure.FULL
     assert (len(ledger.debts), ledger.owes("b")) == (1, False)
+
+
+async def test_open_debt_concerns_the_pages_its_item_may_be_on(ledger: Ledger) -> None:
+    """Whether pages are cached is unknown where begin did not reach the store."""
+    keys = ledger.world.keys
+    scopes = {pk: keys.partition_key(TABLE, "pk", {"S": pk}) for pk in ("a", "b")}
+    pages = {pk: keys.page(TABLE, b"request", scope) for pk, scope in scopes.items()}
+    assert not ledger.debts.owes_page(pages["a"])
+    ledger.debts.open(ledger.item("a"))
+    assert [ledger.debts.owes_page(pages[pk]) for pk in ("a", "b")] == [True, False]
+    everything = keys.page(TABLE, b"request", keys.scan_key(TABLE))
+    assert ledger.debts.owes_page(everything)
+    ledger.debts.open(ledger.table())
+    assert ledger.debts.owes_page(pages["b"])
+
+
+async def test_debt_is_paid_for_all_that_it_was_opened_for(ledger: Ledger) -> None:
+    """A fence that begins after all, and learns that no page is cached, leaves nothing owed."""
+    fence = ledger.item("a")
+    debt = ledger.debts.open(fence)
+    await fence.begin()
+    ledger.debts.ripen(debt, in_s=0.0)
+    await ledger.debts.pay_ripe()
+    everything = ledger.world.keys.scan_key(TABLE)
+    assert not ledger.owes("a")
+    assert not ledger.debts.owes_page(ledger.world.keys.page(TABLE, b"request", everything))

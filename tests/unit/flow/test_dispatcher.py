@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.policy import QueryPolicy
 from proxy.core.request import ClientRequest, Headers
 from proxy.core.values import BypassReason, Level, Outcome, WriteMode
 from proxy.flow.events import RequestAnswered
@@ -48,6 +49,14 @@ async def test_reads_and_writes_find_their_paths(proxy: Proxy) -> None:
         "begin_table",
         "end_table",
     ]
+
+
+async def test_query_is_answered_on_its_path(proxy: Proxy) -> None:
+    """Where the table says so, a Scan meets the store."""
+    world = proxy.world
+    world.policy = replace(world.policy, queries=QueryPolicy(enabled=True, scans=True))
+    answer = await proxy.dispatcher.answer(client_request("Scan", {"TableName": TABLE}))
+    assert (answer.reason, proxy.store.asked("lookup_page")) == (BypassReason.PAGES_SOON, 1)
 
 
 async def test_every_request_is_told_once(proxy: Proxy) -> None:
@@ -188,7 +197,7 @@ async def test_write_that_cannot_be_inflated_is_refused(
 
 @pytest.mark.parametrize(
     ("operation", "reason"),
-    [("GetItem", BypassReason.UNDECODABLE), ("Query", BypassReason.OPERATION)],
+    [("GetItem", BypassReason.UNDECODABLE), ("Query", BypassReason.UNDECODABLE)],
 )
 async def test_compressed_read_passes_through(
     proxy: Proxy, operation: str, reason: BypassReason
@@ -202,7 +211,7 @@ async def test_compressed_read_passes_through(
 
 async def test_unfenced_request_in_an_unknown_coding_passes_through(proxy: Proxy) -> None:
     """What cannot write needs no looking into."""
-    request = client_request("Query", b"\x00", Content_Encoding="br")
+    request = client_request("TransactGetItems", b"\x00", Content_Encoding="br")
     answer = await proxy.dispatcher.answer(request)
     assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.OPERATION)
 

@@ -9,7 +9,7 @@ import pytest
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, WriteOutcome
 from proxy.core.record import Entry, EntryDraft, Pending, Tombstone
-from proxy.core.values import FenceResult, Generation, Token
+from proxy.core.values import CacheKey, FenceResult, Generation, Token
 from proxy.flow.fences import ItemFence, TableFence, end_quietly
 from tests.fakes.memory_store import MemoryStore
 from tests.support.flow_world import TABLE, World
@@ -60,7 +60,10 @@ async def fill(world: World) -> None:
 async def test_fences_name_what_they_cover(world: World) -> None:
     """A fence's keys are the records whose readers must bypass the store while it is owed."""
     item, table = item_fence(world), table_fence(world)
-    assert (item.table, item.keys) == (TABLE, (world.identity("a").cache_key,))
+    identity = world.identity("a")
+    assert (item.table, item.keys) == (TABLE, (identity.cache_key, *identity.name_scopes()))
+    await item.begin()
+    assert item.keys == (identity.cache_key,)
     assert (table.table, table.keys) == (TABLE, (world.keys.table_key(TABLE),))
 
 
@@ -153,3 +156,97 @@ async def test_end_that_cannot_reach_the_store_is_still_owed(world: World) -> No
     assert await end_quietly(fence, WriteOutcome.INVALIDATED, None) is None
     world.store.down = None
     assert await end_quietly(fence, WriteOutcome.INVALIDATED, None) is FenceResult.LOST
+
+
+# Pages
+
+
+def scopes_of(world: World) -> tuple[CacheKey, ...]:
+    """Name the scopes of item a."""
+    return world.identity("a").name_scopes()
+
+
+async def announce(world: World) -> None:
+    """Let somebody want pages of the table."""
+    page = world.keys.page(TABLE, b"request", world.keys.scan_key(TABLE))
+    await world.store.lookup_page(page)
+
+
+def pending(world: World) -> list[bool]:
+    """Tell for each scope of item a whether a write is in flight on it."""
+    scopes = [world.store.scope(key) for key in scopes_of(world)]
+    return [scope is not None and not scope.settled for scope in scopes]
+
+
+async def test_item_of_a_table_without_pages_costs_one_step(world: World) -> None:
+    """Nobody caches pages, so no scope is touched."""
+    fence = item_fence(world)
+    await fence.begin()
+    await fence.end(WriteOutcome.INVALIDATED, None)
+    assert [step.name for step in world.store.steps] == ["begin", "end"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result", "still"),
+    [
+        (WriteOutcome.INVALIDATED, FenceResult.INVALIDATED, False),
+        (WriteOutcome.STORED, FenceResult.STORED, False),
+        (WriteOutcome.ABORTED, FenceResult.INVALIDATED, False),
+        (WriteOutcome.UNKNOWN, FenceResult.KEPT, True),
+    ],
+)
+async def test_item_fence_covers_the_pages_it_may_be_on(
+    world: World, outcome: WriteOutcome, result: FenceResult, *, still: bool
+) -> None:
+    """Every scope of the item is pending from begin to end, and on after an unknown outcome."""
+    await announce(world)
+    fence = item_fence(world)
+    await fence.begin()
+    assert pending(world) == [True, True]
+    assert fence.keys[1:] == scopes_of(world)
+    draft = DRAFT if outcome is WriteOutcome.STORED else None
+    assert await fence.end(outcome, draft) is result
+    assert pending(world) == [still, still]
+
+
+async def test_items_of_one_write_have_markers_of_their_own_in_a_shared_scope(
+    world: World,
+) -> None:
+    """One item's end does not end what another item's unknown outcome keeps."""
+    await announce(world)
+    token = world.clock.token()
+    known, unknown = (ItemFence(world.store, world.identity(pk), token) for pk in ("a", "b"))
+    await known.begin()
+    await unknown.begin()
+    await unknown.end(WriteOutcome.UNKNOWN, None)
+    await known.end(WriteOutcome.INVALIDATED, None)
+    everything = world.store.scope(world.keys.scan_key(TABLE))
+    assert everything is not None
+    assert len(everything.deadlines_ms) == 1
+
+
+@pytest.mark.parametrize("step", ["begin_scope", "end_scope"])
+async def test_fence_whose_scope_is_out_raises_after_every_step_ended(
+    world: World, step: str
+) -> None:
+    """The write is then owed or refused as a whole; no step is left running."""
+    await announce(world)
+    fence = item_fence(world)
+    if step == "end_scope":
+        await fence.begin()
+    world.store.fail_next(StoreFailure.TIMEOUT, step=step)
+    owed = fence.begin() if step == "begin_scope" else fence.end(WriteOutcome.INVALIDATED, None)
+    with pytest.raises(StoreUnavailable):
+        await owed
+    assert world.store.asked(step) == 2
+    assert await fence.end(WriteOutcome.INVALIDATED, None) is not FenceResult.STORED
+    assert pending(world) == [False, False]
+
+
+async def test_fence_that_could_not_begin_ends_the_scopes_all_the_same(world: World) -> None:
+    """Whether pages are cached is unknown then, so none survives."""
+    await announce(world)
+    page = world.keys.page(TABLE, b"request", world.keys.scan_key(TABLE))
+    before = (await world.store.lookup_page(page)).sighting.generation
+    await item_fence(world).end(WriteOutcome.INVALIDATED, None)
+    assert (await world.store.lookup_page(page)).sighting.generation != before

@@ -11,7 +11,8 @@ import pytest
 
 from proxy.core.cache_control import CacheControl, Wish
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
-from proxy.core.plan import ReadPlan
+from proxy.core.fetches import FetchPlan
+from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry, Leased, Pending, Tombstone
 from proxy.core.values import FillResult, Generation, Level
 from proxy.flow.coalescer import Flight
@@ -466,7 +467,7 @@ class OtherSource:
         """Note that another proxy is filling."""
         self.noted.append("waits")
 
-    async def fetch(self, plan: ReadPlan, *, consistent: bool) -> Fetched:
+    async def fetch(self, plan: FetchPlan, *, consistent: bool) -> Fetched:
         """Note the question and ask it."""
         self.noted.append(f"fetch, consistent {consistent}")
         return await self._exchange.fetch(plan, consistent=consistent)

@@ -11,12 +11,13 @@ import pytest
 from proxy.core.breaker import Breaker, BreakerState
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import WriteOutcome
+from proxy.core.pages import PageIdentity
 from proxy.core.record import EntryDraft
 from proxy.core.values import Generation, Layout
 from proxy.flow.events import BreakerMoved, Event, StoreAnswered, StoreFailed
 from proxy.flow.guarded_store import GuardedStore
 from tests.fakes.memory_store import MemoryStore, Step
-from tests.support.flow_world import World
+from tests.support.flow_world import TABLE, World
 from tests.support.virtual_time import quiesce
 
 FAILURES_TO_OPEN, OPEN_S = 3, 2.0
@@ -44,6 +45,10 @@ class Guard:
         self.store = GuardedStore(
             self.behind, breaker=self.breaker, clock=world.clock, emit=self.events.append
         )
+
+    def page(self) -> PageIdentity:
+        """Name a page."""
+        return self.world.keys.page(TABLE, b"{}", self.world.keys.scan_key(TABLE))
 
     async def lookup(self) -> None:
         """Perform one step."""
@@ -91,6 +96,12 @@ STEPS: dict[str, Callable[[Guard], Awaitable[object]]] = {
         outcome=WriteOutcome.ABORTED,
         remade=False,
     ),
+    "generation": lambda g: g.store.generation(g.world.identity("a").table_key),
+    "lookup_page": lambda g: g.store.lookup_page(g.page()),
+    "begin_scope": lambda g: g.store.begin_scope(g.page().scope_key, token=g.world.clock.token()),
+    "end_scope": lambda g: g.store.end_scope(
+        g.page().scope_key, token=g.world.clock.token(), outcome=WriteOutcome.ABORTED
+    ),
 }
 
 
@@ -133,7 +144,7 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
     assert partial.names == ("v",)
     found = await guard.store.lease(identity, token=token, generation=generation, force=False)
     assert found.entry is not None
-    assert await guard.store.begin(identity, token=token) == generation
+    assert (await guard.store.begin(identity, token=token)).generation == generation
     ended = await guard.store.end(
         identity, token=token, outcome=WriteOutcome.STORED, stored=(generation, DRAFT)
     )
@@ -143,6 +154,11 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
         identity.table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False
     )
     assert (await guard.store.lookup(identity)).generation == generation
+    page = guard.page()
+    seen = (await guard.store.lookup_page(page)).sighting.generation
+    await guard.store.begin_scope(page.scope_key, token=token)
+    await guard.store.end_scope(page.scope_key, token=token, outcome=WriteOutcome.ABORTED)
+    assert (await guard.store.lookup_page(page)).sighting.generation == seen
 
 
 async def test_serving_is_as_the_store_says(guard: Guard) -> None:

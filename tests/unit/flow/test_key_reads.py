@@ -10,7 +10,7 @@ import pytest
 from proxy.core.batch_answer import UNPROCESSED
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.operations import Capacity
-from proxy.core.plan import BatchReadPlan, ReadPlan
+from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.values import BypassReason, Level, Outcome
 from proxy.flow.events import RefreshEnded
 from proxy.flow.fences import ItemFence

@@ -42,6 +42,17 @@ async def test_schema_is_asked_for_once(world: World, book: SchemaBook) -> None:
     assert world.upstream.count("DescribeTable") == 2
 
 
+async def test_recall_asks_nobody(world: World, book: SchemaBook) -> None:
+    """What was learned a moment ago is given back as long as it is young."""
+    assert book.recall(TABLE) is None
+    await book.schema_of(TABLE)
+    asked = len(world.upstream.sent)
+    assert book.recall(TABLE) == SCHEMA
+    await world.clock.sleep(61.0)
+    assert book.recall(TABLE) is None
+    assert len(world.upstream.sent) == asked
+
+
 async def test_concurrent_questions_are_one(world: World, book: SchemaBook) -> None:
     """A thousand first writes ask once."""
     answers = await asyncio.gather(*(book.schema_of(TABLE) for _ in range(1000)))

@@ -1,0 +1,199 @@
+"""Decides how to answer a read: from the cache, by a fetch that fills it, or by DynamoDB alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.core.batch_get import BatchGet, decode_batch_get
+from proxy.core.cache_control import UNCONTROLLED, CacheControl, parse_cache_control
+from proxy.core.cache_key import KeySpace
+from proxy.core.errors import NotCached
+from proxy.core.fence import ItemIdentity
+from proxy.core.freshness import assess
+from proxy.core.json_text import compact
+from proxy.core.operations import Capacity, GetItem, Undecodable, decode_get
+from proxy.core.page_plan import QueryPlan, plan_page
+from proxy.core.page_request import PAGE_OPERATIONS
+from proxy.core.policy import TablePolicy
+from proxy.core.record import Entry
+from proxy.core.request import ClientRequest
+from proxy.core.responses import FetchedBody, get_body, read_get_reply
+from proxy.core.values import BypassReason, TableName, Verdict
+
+READ_OPERATIONS: Final = frozenset({"GetItem", "BatchGetItem"}) | PAGE_OPERATIONS
+"""Operations that the cache may answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """Forward as it is. `table` where it could be read."""
+
+    reason: BypassReason
+    table: TableName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """Answer a GetItem from the cache, or fetch and fill; a `FetchPlan`.
+
+    `policy` bounds entries, `control` answers.
+    """
+
+    get: GetItem
+    identity: ItemIdentity
+    policy: TablePolicy
+    control: CacheControl = UNCONTROLLED
+
+    @property
+    def table(self) -> TableName:
+        """The item's table."""
+        return self.get.table
+
+    def judge(self, entry: Entry | None, store_now_ms: int) -> Verdict:
+        """Decide whether an entry may answer this very read; see `proxy.core.freshness.assess`."""
+        age_s_max = self.control.age_s_max
+        return assess(entry, self.policy, store_now_ms, age_s_max=age_s_max)
+
+    @property
+    def operation(self) -> str:
+        """GetItem."""
+        return "GetItem"
+
+    @property
+    def is_page(self) -> bool:
+        """False: writers fence the entry itself."""
+        return False
+
+    @property
+    def lags(self) -> bool:
+        """False: every item can be read consistently."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The attributes that its projection needs; None for all."""
+        return self.get.names
+
+    @property
+    def uncached(self) -> bool:
+        """Whether the store has no part in it, by the request's wish or the operator's."""
+        return self.get.consistent or not self.policy.enabled
+
+    def fetch_body(self, *, consistent: bool) -> bytes:
+        """Return the GetItem body that fetches the whole item, for any projection to share."""
+        request: dict[str, object] = {"TableName": self.get.table, "Key": self.get.key}
+        if consistent:
+            request["ConsistentRead"] = True
+        if self.get.capacity is not Capacity.NONE:
+            request["ReturnConsumedCapacity"] = self.get.capacity.value
+        return compact(request)
+
+    def read_reply(self, body: bytes, *, consistent: bool) -> FetchedBody | None:  # noqa: ARG002 - an item's size does not depend on how it was read
+        """Take a 200 reply apart."""
+        return read_get_reply(body)
+
+    def answer_body(self, whole: bytes, consumed: dict[str, Any] | None) -> bytes:
+        """Answer from the whole item's body."""
+        return get_body(self.get, whole, consumed)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReadPlan:
+    """Answer each key from the cache; fetch those that are not there together, and fill.
+
+    Args:
+        batch: what was asked.
+        parts: for each key, in the request's order, the plan of reading it.
+        control: what the request asks of the cache; the same in every part.
+    """
+
+    batch: BatchGet
+    parts: tuple[ReadPlan, ...]
+    control: CacheControl = UNCONTROLLED
+
+    @property
+    def table(self) -> TableName | None:
+        """The table, where there is only one."""
+        return self.batch.table
+
+
+AnyRead = ReadPlan | BatchReadPlan | QueryPlan
+
+
+def plan_read(
+    request: ClientRequest, keys: KeySpace, policy_of: Callable[[str], TablePolicy]
+) -> PassPlan | AnyRead:
+    """Decide what to do with one of READ_OPERATIONS.
+
+    Raises:
+        RequestRejected: it asks of the cache what cannot be understood.
+        NotCached: only the cache may answer, and never does.
+    """
+    control = parse_cache_control(request.headers)
+    coded = request.header("content-encoding") is not None
+    plan: PassPlan | AnyRead
+    if request.legacy or coded or not request.plain:
+        plan = PassPlan(BypassReason.UNDECODABLE)
+    else:
+        plan = _plan(request, keys, policy_of, control)
+    if control.only_if_cached and isinstance(plan, PassPlan):
+        raise NotCached(plan.reason, plan.table)
+    if control.bypass and not isinstance(plan, PassPlan):
+        return PassPlan(BypassReason.REQUESTED, plan.table)
+    return plan
+
+
+def _plan(
+    request: ClientRequest,
+    keys: KeySpace,
+    policy_of: Callable[[str], TablePolicy],
+    control: CacheControl,
+) -> PassPlan | AnyRead:
+    try:
+        match request.operation:
+            case "GetItem":
+                return _plan_get(request, keys, policy_of, control)
+            case "BatchGetItem":
+                return _plan_batch_get(request, keys, policy_of, control)
+            case page:
+                return plan_page(page, request.body, policy_of, control)
+    except Undecodable as undecodable:
+        return PassPlan(undecodable.reason, undecodable.table)
+
+
+def _plan_get(
+    request: ClientRequest,
+    keys: KeySpace,
+    policy_of: Callable[[str], TablePolicy],
+    control: CacheControl,
+) -> PassPlan | ReadPlan:
+    get = decode_get(request.body)
+    policy = policy_of(get.table)
+    if not policy.enabled:
+        return PassPlan(BypassReason.TABLE_OFF, get.table)
+    identity = keys.item(get.table, get.key)
+    refills = get.projection is None and policy.consistent_refresh and not control.only_if_cached
+    if get.consistent and not refills and not control.refresh:
+        return PassPlan(BypassReason.CONSISTENT_READ, get.table)
+    return ReadPlan(get, identity, policy, control)
+
+
+def _plan_batch_get(
+    request: ClientRequest,
+    keys: KeySpace,
+    policy_of: Callable[[str], TablePolicy],
+    control: CacheControl,
+) -> PassPlan | BatchReadPlan:
+    batch = decode_batch_get(request.body)
+    parts = tuple(
+        ReadPlan(get, keys.item(get.table, get.key), policy_of(get.table), control)
+        for asked in batch.tables
+        for get in asked.gets
+    )
+    if all(part.uncached for part in parts):
+        off = not any(part.policy.enabled for part in parts)
+        reason = BypassReason.TABLE_OFF if off else BypassReason.CONSISTENT_READ
+        return PassPlan(reason, batch.table)
+    return BatchReadPlan(batch, parts, control)
