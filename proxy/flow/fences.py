@@ -78,13 +78,13 @@ class ItemFence:
                 stored = (generation, draft)
             else:
                 outcome = WriteOutcome.INVALIDATED
+        # A write that was not sent, its begin having failed, has marked no scope either.
+        unmarked = self._begun is None and outcome is WriteOutcome.ABORTED
+        scopes = () if unmarked else self._scopes()
         token = self._scope_token
         result, *_ = await _all(
             self._store.end(self._identity, token=self._token, outcome=outcome, stored=stored),
-            *(
-                self._store.end_scope(scope, token=token, outcome=outcome)
-                for scope in self._scopes()
-            ),
+            *(self._store.end_scope(scope, token=token, outcome=outcome) for scope in scopes),
         )
         assert result is not None, "the end of an item has a result"
         return result

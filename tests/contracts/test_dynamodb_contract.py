@@ -235,3 +235,33 @@ async def test_batches_write_and_read(dynamo: Dynamo) -> None:
         {dynamo.table: [KEY]},
         {},
     )
+
+
+async def test_query_and_scan_show_what_was_written(dynamo: Dynamo) -> None:
+    """A Query shows its partition by sort key, a Scan every item; both say what they cost."""
+    keys = [("a", "1"), ("a", "2"), ("b", "1")]
+    items = [{"pk": {"S": pk}, "sk": {"N": sk}, "v": {"S": pk + sk}} for pk, sk in keys]
+    for item in reversed(items):
+        await dynamo.call("PutItem", {"Item": item})
+    await dynamo.call("DeleteItem", {"Key": {"pk": {"S": "b"}, "sk": {"N": "1"}}})
+    condition = {
+        "KeyConditionExpression": "#p = :p",
+        "ExpressionAttributeNames": {"#p": "pk"},
+        "ExpressionAttributeValues": {":p": {"S": "a"}},
+    }
+    more = {"ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
+    for operation, body in (("Query", condition), ("Scan", {})):
+        status, page = await dynamo.call(operation, body | more)
+        assert status == 200
+        assert page.pop("ConsumedCapacity")["CapacityUnits"] > 0
+        assert page == {"Items": items[:2], "Count": 2, "ScannedCount": 2}
+        status, page = await dynamo.call(operation, body)
+        assert (status, "ConsumedCapacity" in page) == (200, False)
+
+
+async def test_index_that_is_not_there_is_refused(dynamo: Dynamo) -> None:
+    """Whatever is asked of it."""
+    body = {"IndexName": "nowhere", "ConsistentRead": True}
+    status, error = await dynamo.call("Scan", body)
+    assert status == 400
+    assert error["__type"].endswith("ValidationException")

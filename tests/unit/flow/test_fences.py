@@ -250,3 +250,10 @@ async def test_fence_that_could_not_begin_ends_the_scopes_all_the_same(world: Wo
     before = (await world.store.lookup_page(page)).sighting.generation
     await item_fence(world).end(WriteOutcome.INVALIDATED, None)
     assert (await world.store.lookup_page(page)).sighting.generation != before
+
+
+async def test_fence_that_could_not_begin_and_is_given_up_leaves_the_scopes(world: World) -> None:
+    """Nothing was sent and no scope marked: a store that is out is asked no more than it must."""
+    await announce(world)
+    await item_fence(world).end(WriteOutcome.ABORTED, None)
+    assert (world.store.asked("end"), world.store.asked("end_scope")) == (1, 0)
