@@ -70,7 +70,6 @@ LONG_MODULES: Final = {
     "proxy/edge/metrics.py": "one definition and one subscription per metric",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
-    "proxy/services.py": "wiring: every part is named once",
     "proxy/supervisor.py": "one worker's life: start, watch, restart, stop",
 }
 FUNCTION_LINES_MAX: Final = 50
