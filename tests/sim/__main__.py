@@ -22,7 +22,9 @@ def main() -> int:
     started_s = time.monotonic()
     failed = 0
     for name in [arguments.profile] if arguments.profile else PROFILES:
-        failed += _many(name, range(arguments.first, arguments.first + arguments.histories), arguments.steps)
+        failed += _many(
+            name, range(arguments.first, arguments.first + arguments.histories), arguments.steps
+        )
     print(f"{time.monotonic() - started_s:.0f} s")
     return 1 if failed else 0
 
@@ -41,7 +43,9 @@ def _many(name: str, seeds: range, steps: int) -> int:
     bad: list[int] = []
     outcomes: Counter[str] = Counter()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for seed, violations, counted in pool.map(partial(_judge, name, steps), seeds, chunksize=50):
+        for seed, violations, counted in pool.map(
+            partial(_judge, name, steps), seeds, chunksize=50
+        ):
             outcomes += counted
             if violations:
                 bad.append(seed)

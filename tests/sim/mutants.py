@@ -14,7 +14,7 @@ import pytest
 
 from proxy.core.fence import WriteOutcome
 from proxy.core.values import Incarnation
-from proxy.flow import read_path, write_path
+from proxy.flow import write_path
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
 from tests.fakes.memory_scripts import MemoryScripts
@@ -51,7 +51,7 @@ class Mutant:
 
 
 def _fill_without_lease(patch: pytest.MonkeyPatch) -> None:
-    def fill(self: Any, key: bytes, incarnation: bytes, *, token: bytes, new: Any) -> bool:  # noqa: ARG001 - the rule
+    def fill(self: Any, key: bytes, incarnation: bytes, *, token: bytes, new: Any) -> bool:
         return bool(self._put_new_entry(key, incarnation, new))
 
     patch.setattr(MemoryScripts, "fill", fill)
@@ -67,9 +67,7 @@ def _everybody_solo(patch: pytest.MonkeyPatch) -> None:
     def ended(self: Any, key: bytes, incarnation: bytes, *, token: bytes, **named: Any) -> str:
         _, record = self._read(key)
         if isinstance(record, PendingBytes):
-            mine = tuple(
-                replace(each, solo=True) for each in record.markers if each.token == token
-            )
+            mine = tuple(replace(each, solo=True) for each in record.markers if each.token == token)
             self._put_pending(key, PendingBytes(mine, record.hidden))
         return end(self, key, incarnation, token=token, **named)
 
@@ -89,12 +87,10 @@ def _lost_marker_stores(patch: pytest.MonkeyPatch) -> None:
 
 
 def _replica_fill(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        "proxy.core.plan.ReadPlan.fetch_body", _fetch_eventually, raising=True
-    )
+    patch.setattr("proxy.core.plan.ReadPlan.fetch_body", _fetch_eventually, raising=True)
 
 
-def _fetch_eventually(self: Any, *, consistent: bool) -> bytes:  # noqa: ARG001 - the rule
+def _fetch_eventually(self: Any, *, consistent: bool) -> bytes:
     return b'{"TableName":"%s","Key":{"pk":{"S":"%s"}}}' % (
         self.get.table.encode(),
         self.get.key["pk"]["S"].encode(),

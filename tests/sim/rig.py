@@ -17,9 +17,9 @@ from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, Up
 from proxy.core.policy import FencePolicy
 from proxy.core.values import TOKEN_BYTES, TableName, Token
 from proxy.flow.ports import UpstreamReply, UpstreamRequest
+from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
 from tests.fakes.memory_scripts import MemoryScripts
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
 from tests.sim.history import ABSENT, History
 
 T = TypeVar("T")
