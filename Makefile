@@ -18,6 +18,13 @@ OPS_PORT ?=
 # For `make test`: more arguments to pytest, as in ARGS='-k fence'.
 ARGS ?=
 
+# For `make sim`: SEED= replays one history of PROFILE=; without it HISTORIES= of every profile run.
+PROFILE ?=
+SEED ?=
+STEPS ?= 40
+FIRST ?= 0
+HISTORIES ?= 1000
+
 # For `make image`.
 BASE ?= python:3.13-slim
 IMAGE ?= dynaside
@@ -47,6 +54,11 @@ setup: $(JS)/node_modules/.installed ## install everything the tests need
 .PHONY: test
 test: setup ## run all tests with branch coverage; ARGS= goes to pytest
 	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: sim
+sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
+	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: .venv/.dev ## check style and format

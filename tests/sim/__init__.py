@@ -1,1 +1,1 @@
-"""Seeded simulation: several proxies, one store, one DynamoDB, virtual time, everything may fail."""
+"""Seeded simulation: several proxies, one store, one DynamoDB, virtual time, and faults."""

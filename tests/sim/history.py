@@ -47,7 +47,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One write as DynamoDB applied it: its value (ABSENT for a delete), when, and by which call."""
+    """One write as DynamoDB applied it: its value (ABSENT for a delete), when, by which call."""
 
     value: str
     at: int

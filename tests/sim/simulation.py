@@ -1,4 +1,4 @@
-"""One run: a seed decides who does what, what goes wrong, and when; the profile, what is promised."""
+"""One run: a seed decides who does what and what goes wrong; a profile, what is promised."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
@@ -22,6 +22,7 @@ from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher
 from proxy.flow.events import Event, InvariantViolated
 from proxy.flow.guarded_store import GuardedStore
+from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings, load_settings
@@ -86,8 +87,6 @@ class SimProxy:
     door: Doors
     link: SimLink
     dispatcher: Dispatcher
-    debts: Debts
-    events: list[Event] = field(default_factory=list)
 
 
 def simulate(profile: Profile, seed: int, *, steps: int = 40) -> Result:
@@ -238,20 +237,19 @@ class Run:
         chances = random.Random(self._chances.random())
         clock = SimClock(chances, door)
         link = SimLink(self._store, door, chances, self._weather)
-        events: list[Event] = []
         breaker = Breaker(failures_to_open=3, open_s=1.0)
 
         def emit(event: Event) -> None:
             if isinstance(event, InvariantViolated):
                 self.invariants.append(event.where)
 
-        store = GuardedStore(link, breaker=breaker, clock=clock, emit=emit)
+        store = GuardedStore(cast("Store", link), breaker=breaker, clock=clock, emit=emit)
         debts = Debts(clock=clock, emit=emit, debts_max=100)
         tasks = TaskOwner(emit)
         graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts)
         upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
-        proxy = SimProxy(self._started, door, link, graph.dispatcher(upstream), debts, events)
+        proxy = SimProxy(self._started, door, link, graph.dispatcher(upstream))
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
         return proxy
