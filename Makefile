@@ -21,6 +21,13 @@ ARGS ?=
 # For `make bench-layouts`.
 OUT ?= tests/bench/results/layouts.json
 
+# For `make sim`: SEED= replays one history of PROFILE=; without it HISTORIES= of every profile run.
+PROFILE ?=
+SEED ?=
+STEPS ?= 40
+FIRST ?= 0
+HISTORIES ?= 1000
+
 # For `make image`.
 BASE ?= python:3.13-slim
 IMAGE ?= dynaside
@@ -54,6 +61,11 @@ test: setup ## run all tests with branch coverage; ARGS= goes to pytest
 .PHONY: bench-layouts
 bench-layouts: .venv/.dev .venv/.project ## measure the ways to store entries; OUT= names the result
 	@.venv/bin/python -m tests.bench.layouts --out '$(OUT)'
+
+.PHONY: sim
+sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
+	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: .venv/.dev ## check style and format

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
-from proxy.core.key_schema import KeySchema
 from proxy.core.lifecycle import Probes
 from proxy.core.record import RECORD_FORMAT
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
@@ -30,20 +29,12 @@ from proxy.edge.redis_lanes import RedisLanes, StoreOptions
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
-from proxy.flow.batch_path import BatchPath
-from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
-from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Emit, Event
-from proxy.flow.exchange import Exchange, Timeouts
-from proxy.flow.filler import Filler, Landing
 from proxy.flow.guarded_store import GuardedStore
-from proxy.flow.ports import Clock, Store, Upstream
-from proxy.flow.query_path import QueryPath, QueryPorts
-from proxy.flow.read_path import ReadPath, ReadPorts
-from proxy.flow.schemas import SchemaBook
+from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
-from proxy.flow.write_path import WritePath, WritePorts
+from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings
 from proxy.version import VERSION
 
@@ -113,7 +104,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
-    graph = _Graph(settings, clock, emit, tasks, keys, store, debts)
+    graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts)
     dispatcher = graph.dispatcher(upstream)
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     server = DataServer(
@@ -139,96 +130,6 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
     return Services(server, ops_app, probes, tasks, debts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """The flows, put together."""
-
-    settings: Settings
-    clock: Clock
-    emit: Emit
-    tasks: TaskOwner
-    keys: KeySpace
-    store: Store
-    debts: Debts
-
-    def dispatcher(self, upstream: Upstream) -> Dispatcher:
-        settings, fence = self.settings, self.settings.fence_policy()
-        timeouts = Timeouts(settings.upstream.read_timeout_s, settings.upstream.write_timeout_s)
-        exchange = Exchange(upstream, clock=self.clock, emit=self.emit, timeouts=timeouts)
-        coalescer: Coalescer[Landing] = Coalescer(
-            self.tasks, flights_max=settings.limits.flights_max
-        )
-        filler = Filler(self.store, exchange, clock=self.clock, emit=self.emit, fence=fence)
-        read_ports = ReadPorts(
-            store=self.store,
-            exchange=exchange,
-            filler=filler,
-            coalescer=coalescer,
-            debts=self.debts,
-            tasks=self.tasks,
-            clock=self.clock,
-            emit=self.emit,
-        )
-        schemas = self._schemas(exchange)
-        reads = ReadPath(read_ports)
-        writes = WritePath(
-            WritePorts(
-                store=self.store,
-                exchange=exchange,
-                coalescer=coalescer,
-                debts=self.debts,
-                schemas=schemas,
-                tasks=self.tasks,
-                keys=self.keys,
-                clock=self.clock,
-                emit=self.emit,
-                fence=fence,
-            )
-        )
-        return Dispatcher(
-            DispatcherPorts(
-                reads=reads,
-                batches=BatchPath(read_ports, reads),
-                queries=self._queries(exchange, reads, schemas),
-                writes=writes,
-                exchange=exchange,
-                schemas=schemas,
-                keys=self.keys,
-                clock=self.clock,
-                emit=self.emit,
-                policy_of=settings.policy_of,
-                body_bytes_max=settings.http.body_bytes_max,
-            )
-        )
-
-    def _queries(self, exchange: Exchange, reads: ReadPath, schemas: SchemaBook) -> QueryPath:
-        return QueryPath(
-            QueryPorts(
-                store=self.store,
-                exchange=exchange,
-                reads=reads,
-                debts=self.debts,
-                schemas=schemas,
-                keys=self.keys,
-                fence=self.settings.fence_policy(),
-            )
-        )
-
-    def _schemas(self, exchange: Exchange) -> SchemaBook:
-        configured = {
-            table: KeySchema(given.partition.name, given.sort.name if given.sort else None)
-            for table, given in self.settings.key_schemas.items()
-        }
-        return SchemaBook(
-            exchange,
-            self.store,
-            keys=self.keys,
-            configured=configured,
-            tasks=self.tasks,
-            clock=self.clock,
-        )
 
 
 async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:

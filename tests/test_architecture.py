@@ -79,7 +79,6 @@ LONG_MODULES: Final = {
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/redis_store.py": "one method per step of the port",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
-    "proxy/services.py": "wiring: every part is named once",
     "proxy/supervisor.py": "one worker's life: start, watch, restart, stop",
 }
 FUNCTION_LINES_MAX: Final = 50

@@ -94,7 +94,8 @@ class Tables:
     Args:
         now_s: the clock for `lag_s`.
 
-    `lag_versions` and `lag_s` say how far eventually consistent reads look back.
+    `lag_versions` and `lag_s` say how far eventually consistent reads look back; `applied` is told
+    each write in the order they take effect.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -102,6 +103,7 @@ class Tables:
         self._tables: dict[str, Table] = {}
         self.lag_versions = 0
         self.lag_s = 0.0
+        self.applied: Callable[[Table, tuple[object, ...], Json | None], None] = _nobody_listens
         self._operations: dict[str, Callable[[Json], Json]] = {
             "GetItem": self._get_item,
             "PutItem": self._put_item,
@@ -150,6 +152,7 @@ class Tables:
 
     def _write(self, table: Table, identity: tuple[object, ...], item: Json | None) -> None:
         table.histories.setdefault(identity, []).append(Version(self._now_s(), item))
+        self.applied(table, identity, item)
 
     def _current(self, table: Table, identity: tuple[object, ...]) -> Json | None:
         past = table.histories.get(identity)
@@ -253,6 +256,10 @@ class Tables:
     def _delete_table(self, body: Json) -> Json:
         table = self._tables.pop(self.table(body).name)
         return {"TableDescription": {**table.description(), "TableStatus": "DELETING"}}
+
+
+def _nobody_listens(_table: Table, _identity: tuple[object, ...], _item: Json | None) -> None:
+    """Take no notice."""
 
 
 def _number(text: str) -> Decimal:

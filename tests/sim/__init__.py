@@ -1,0 +1,1 @@
+"""Seeded simulation: several proxies, one store, one DynamoDB, virtual time, and faults."""

@@ -1,0 +1,161 @@
+"""The protocol with one rule left out, each with the profile whose checker must notice.
+
+The rows are those of "Why each part is there" in ARCHITECTURE.md; a simulation that cannot see them
+broken proves nothing when it is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pytest
+
+from proxy.core.fence import WriteOutcome
+from proxy.core.values import Incarnation
+from proxy.flow import write_path
+from proxy.flow.coalescer import Coalescer
+from proxy.flow.debts import Debts
+from tests.fakes.memory_scripts import MemoryScripts
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.record_bytes import PendingBytes
+from tests.sim.profiles import PROFILES
+from tests.sim.rig import StoreWorld
+from tests.sim.simulation import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A rule left out.
+
+    Args:
+        rule: what is missing.
+        profile: where a checker must see it.
+        leave_out: takes the rule away.
+        faults: the only ones that may come; empty for all of the profile's.
+    """
+
+    rule: str
+    profile: str
+    leave_out: Callable[[pytest.MonkeyPatch], None]
+    faults: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.rule
+
+    def stage(self) -> Profile:
+        """Return the profile to play it in."""
+        profile = PROFILES[self.profile]
+        return replace(profile, faults=self.faults) if self.faults else profile
+
+
+def _fill_without_lease(patch: pytest.MonkeyPatch) -> None:
+    def fill(self: Any, key: bytes, incarnation: bytes, *, token: bytes, new: Any) -> bool:
+        return bool(self._put_new_entry(key, incarnation, new))
+
+    patch.setattr(MemoryScripts, "fill", fill)
+
+
+def _no_begin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryScripts, "begin", lambda *_args, **_named: True)
+
+
+def _everybody_solo(patch: pytest.MonkeyPatch) -> None:
+    end = MemoryScripts.end
+
+    def ended(self: Any, key: bytes, incarnation: bytes, *, token: bytes, **named: Any) -> str:
+        _, record = self._read(key)
+        if isinstance(record, PendingBytes):
+            mine = tuple(replace(each, solo=True) for each in record.markers if each.token == token)
+            self._put_pending(key, PendingBytes(mine, record.hidden))
+        return end(self, key, incarnation, token=token, **named)
+
+    patch.setattr(MemoryScripts, "end", ended)
+
+
+def _lost_marker_stores(patch: pytest.MonkeyPatch) -> None:
+    end = MemoryScripts.end
+
+    def ended(self: Any, key: bytes, incarnation: bytes, *, token: bytes, **named: Any) -> str:
+        _, record = self._read(key)
+        if not isinstance(record, PendingBytes):
+            self.begin(key, incarnation, token=token, gate_open=True)
+        return end(self, key, incarnation, token=token, **named)
+
+    patch.setattr(MemoryScripts, "end", ended)
+
+
+def _replica_fill(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("proxy.core.plan.ReadPlan.fetch_body", _fetch_eventually, raising=True)
+
+
+def _fetch_eventually(self: Any, *, consistent: bool) -> bytes:
+    return b'{"TableName":"%s","Key":{"pk":{"S":"%s"}}}' % (
+        self.get.table.encode(),
+        self.get.key["pk"]["S"].encode(),
+    )
+
+
+def _join_any_flight(patch: pytest.MonkeyPatch) -> None:
+    share = Coalescer.share
+
+    async def joined(self: Any, *arguments: Any, **named: Any) -> Any:
+        return await share(self, *arguments, **{**named, "joins_started": True})
+
+    patch.setattr(Coalescer, "share", joined)
+
+
+def _one_incarnation(patch: pytest.MonkeyPatch) -> None:
+    def unchanged(self: MemoryStore) -> None:
+        self.incarnation = Incarnation(self.incarnation)
+
+    patch.setattr(MemoryStore, "change_incarnation", unchanged)
+
+
+def _no_quarantine(patch: pytest.MonkeyPatch) -> None:
+    fail_over = StoreWorld.fail_over
+    patch.setattr(
+        StoreWorld, "fail_over", lambda self, records, **_: fail_over(self, records, quarantine_s=0)
+    )
+
+
+def _unknown_is_aborted(patch: pytest.MonkeyPatch) -> None:
+    def classified(status: int, **_named: Any) -> WriteOutcome:
+        return WriteOutcome.INVALIDATED if status == 200 else WriteOutcome.ABORTED
+
+    patch.setattr(write_path, "classify_write", classified)
+
+
+def _forgotten_debts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Debts, "owes", lambda *_: False)
+
+
+def _no_beginning_anew(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(write_path, "_BEGIN_TRIES", 1)
+
+
+MUTANTS: Final = (
+    Mutant("a fill needs its lease", "strict-invalidate", _fill_without_lease),
+    Mutant("a write begins before it is sent", "strict-invalidate", _no_begin),
+    Mutant("only a solo writer stores or restores", "strict-through", _everybody_solo),
+    Mutant(
+        "a writer whose marker is missing stores nothing",
+        "forgetful-through",
+        _lost_marker_stores,
+        ("flush",),
+    ),
+    Mutant("a fill reads consistently", "strict-invalidate", _replica_fill),
+    Mutant("a flight from before is not joined", "strict-invalidate", _join_any_flight),
+    Mutant(
+        "entries of another incarnation do not count",
+        "strict-through",
+        _one_incarnation,
+        ("fail_over",),
+    ),
+    Mutant(
+        "a new incarnation is quarantined", "strict-through", _no_quarantine, ("fail_over", "kill")
+    ),
+    Mutant("an unknown outcome keeps its marker", "strict-through", _unknown_is_aborted),
+    Mutant("a debt makes its own process bypass", "session-invalidate", _forgotten_debts),
+)

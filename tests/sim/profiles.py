@@ -1,0 +1,101 @@
+"""What is simulated, per level of coherence: settings, faults, and the guarantees that must hold.
+
+All times are a tenth of the defaults, in the same proportions: a history is short, and what takes
+30 s to go wrong must have time to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Final
+
+from tests.sim.checkers import (
+    ACKNOWLEDGED,
+    OWN_WRITES,
+    SESSION,
+    STRICT,
+    below_floor,
+    not_settled,
+    older_than,
+)
+from tests.sim.rig import Weather
+from tests.sim.simulation import Profile
+
+FRESH_S: Final = (0.5, 5.0, 60.0)
+GRACE_S: Final = 2.0
+LAG_S: Final = 0.5
+
+TIMES: Final[Mapping[str, tuple[object, ...]]] = {
+    "fence.marker_s": (3.0,),
+    "fence.tombstone_s": (3.0,),
+    "fence.lease_s": (0.3,),
+    "fence.lease_wait_s": (0.1,),
+    "upstream.write_timeout_s": (1.0,),
+    "upstream.connect_timeout_s": (0.2,),
+    "upstream.read_timeout_s": (1.0,),
+    "store.quarantine_s": (3.0,),
+    "defaults.fresh_ttl_s": FRESH_S,
+    "defaults.negative_ttl_s": FRESH_S,
+}
+STORE_FAULTS: Final = ("cut", "outage", "fail_over", "restart_store", "evict", "purge")
+PROXY_FAULTS: Final = ("pause", "kill")
+BAD: Final = Weather(
+    store_slow=0.03,
+    store_lost=0.05,
+    upstream_ambiguous=0.1,
+    upstream_late=0.1,
+    upstream_throttled=0.1,
+    upstream_silent=0.03,
+    lag_s=LAG_S,
+)
+
+
+def _profiles() -> Iterator[Profile]:
+    for mode in ("invalidate", "through"):
+        common = {**TIMES, "defaults.write_mode": (mode,)}
+        graceful = common | {"defaults.grace_s": (0.0, GRACE_S)}
+        yield Profile(
+            f"strict-{mode}",
+            common | {"defaults.level": ("strict",)},
+            (*STORE_FAULTS, *PROXY_FAULTS),
+            BAD,
+            (partial(below_floor, rule=STRICT), not_settled),
+        )
+        yield Profile(
+            f"session-{mode}",
+            graceful,
+            (*STORE_FAULTS, *PROXY_FAULTS),
+            BAD,
+            (partial(below_floor, rule=OWN_WRITES),),
+        )
+        yield Profile(
+            f"connected-{mode}",
+            graceful,
+            ("evict", "purge", "pause"),
+            Weather(upstream_ambiguous=0.1, upstream_late=0.1, lag_s=LAG_S),
+            (partial(below_floor, rule=STRICT), partial(below_floor, rule=SESSION), not_settled),
+        )
+        yield Profile(
+            f"forgetful-{mode}",
+            graceful,
+            ("flush", "evict", "purge"),
+            Weather(upstream_throttled=0.1, lag_s=LAG_S),
+            (partial(below_floor, rule=ACKNOWLEDGED), not_settled),
+        )
+        yield Profile(
+            f"eventual-{mode}",
+            graceful
+            | {
+                "defaults.level": ("eventual",),
+                "defaults.stale_if_error_s": (0.0, GRACE_S),
+                "defaults.fresh_ttl_s": (5.0,),
+                "defaults.negative_ttl_s": (5.0,),
+            },
+            (*STORE_FAULTS, *PROXY_FAULTS),
+            BAD,
+            (partial(older_than, age_s_max=5.0 + GRACE_S + LAG_S), not_settled),
+        )
+
+
+PROFILES: Final = {profile.name: profile for profile in _profiles()}
