@@ -7,6 +7,7 @@ All times are a tenth of the defaults, in the same proportions: a history is sho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -37,6 +38,7 @@ TIMES: Final[Mapping[str, tuple[object, ...]]] = {
     "store.quarantine_s": (3.0,),
     "defaults.fresh_ttl_s": FRESH_S,
     "defaults.negative_ttl_s": FRESH_S,
+    "defaults.queries.fresh_ttl_s": FRESH_S,
 }
 STORE_FAULTS: Final = ("cut", "outage", "fail_over", "restart_store", "evict", "purge")
 PROXY_FAULTS: Final = ("pause", "kill")
@@ -49,6 +51,9 @@ BAD: Final = Weather(
     upstream_silent=0.03,
     lag_s=LAG_S,
 )
+
+
+PAGES: Final = ("defaults.queries.enabled", "defaults.queries.scans")
 
 
 def _profiles() -> Iterator[Profile]:
@@ -98,4 +103,12 @@ def _profiles() -> Iterator[Profile]:
         )
 
 
-PROFILES: Final = {profile.name: profile for profile in _profiles()}
+def _with_pages() -> Iterator[Profile]:
+    """Every profile once more, with Query and Scan among its reads."""
+    for profile in _profiles():
+        yield profile
+        settings = {**profile.settings, **dict.fromkeys(PAGES, (True,))}
+        yield replace(profile, name=f"{profile.name}-pages", settings=settings)
+
+
+PROFILES: Final = {profile.name: profile for profile in _with_pages()}

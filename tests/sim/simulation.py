@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
@@ -48,6 +48,12 @@ PAY_EVERY_S: Final = 0.5
 
 T = TypeVar("T")
 _Body = dict[str, Any]
+_Shown = Callable[[int, _Body], list[_Body] | None]
+"""Finds the item in an answer; None where the answer leaves it out."""
+
+
+class _MakeRead(Protocol):
+    def __call__(self, item: int, *, consistent: bool) -> _Body: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +95,10 @@ class SimProxy:
     dispatcher: Dispatcher
 
 
+_ReadKind = tuple[str, _MakeRead, _Shown]
+"""Operation, its body, and how its answer shows the item."""
+
+
 def simulate(profile: Profile, seed: int, *, steps: int = 40) -> Result:
     """Run one history of about `steps` client calls and judge it."""
     loop = VirtualTimeLoop()
@@ -125,6 +135,8 @@ class Run:
         # Not everything at once: many small storms find more than one that is all of them.
         self._faults = _some(chances, profile.faults)
         self._writes = _some(chances, WRITES)
+        pages = self._settings.default_policy.queries.enabled
+        self._reads = _some(chances, (*READS, *PAGE_READS) if pages else READS)
         self._steps_left = steps
         self.history = History()
         self.outcomes: Counter[str] = Counter()
@@ -181,13 +193,13 @@ class Run:
             await self._write(proxy, item)
 
     async def _read(self, proxy: SimProxy, item: int, *, consistent: bool = False) -> None:
-        body: _Body = {"TableName": TABLE, "Key": _key(item)}
-        if consistent:
-            body["ConsistentRead"] = True
-        call, answer = await self._call(proxy, item, Kind.READ, "GetItem", lambda _: body)
+        operation, make, shown = self._chances.choice(self._reads)
+        body = make(item, consistent=consistent)
+        call, answer = await self._call(proxy, item, Kind.READ, operation, lambda _: body)
         if answer.status == 200:
-            shown = json.loads(answer.body).get("Item")
-            call.value = ABSENT if shown is None else shown["v"]["S"]
+            items = shown(item, json.loads(answer.body))
+            if items is not None:
+                call.value = items[0]["v"]["S"] if items else ABSENT
         self._ended(call, answer)
 
     async def _write(self, proxy: SimProxy, item: int) -> None:
@@ -402,6 +414,54 @@ def _batch(item: int, value: str) -> _Body:
     return {"RequestItems": {TABLE: [put]}}
 
 
+def _get(item: int, *, consistent: bool) -> _Body:
+    return {"TableName": TABLE, "Key": _key(item), "ConsistentRead": consistent}
+
+
+def _batch_get(item: int, *, consistent: bool) -> _Body:
+    wanted = {"Keys": [_key(item), _key(item + 1)], "ConsistentRead": consistent}
+    return {"RequestItems": {TABLE: wanted}}
+
+
+def _query(item: int, *, consistent: bool) -> _Body:
+    return {
+        "TableName": TABLE,
+        "KeyConditionExpression": "pk = :p",
+        "ExpressionAttributeValues": {":p": {"S": str(item)}},
+        "ConsistentRead": consistent,
+    }
+
+
+def _scan(item: int, *, consistent: bool) -> _Body:
+    return {"TableName": TABLE, "ConsistentRead": consistent}
+
+
+def _shown_alone(item: int, answer: _Body) -> list[_Body] | None:
+    return [answer["Item"]] if "Item" in answer else []
+
+
+def _shown_in_batch(item: int, answer: _Body) -> list[_Body] | None:
+    left = answer["UnprocessedKeys"].get(TABLE, {"Keys": []})["Keys"]
+    return None if _key(item) in left else _of(item, answer["Responses"].get(TABLE, []))
+
+
+def _shown_on_page(item: int, answer: _Body) -> list[_Body] | None:
+    return _of(item, answer["Items"])
+
+
+def _of(item: int, items: list[_Body]) -> list[_Body]:
+    return [each for each in items if each["pk"] == _key(item)["pk"]]
+
+
+READS: Final[tuple[_ReadKind, ...]] = (
+    ("GetItem", _get, _shown_alone),
+    ("GetItem", _get, _shown_alone),
+    ("BatchGetItem", _batch_get, _shown_in_batch),
+)
+PAGE_READS: Final[tuple[_ReadKind, ...]] = (
+    ("Query", _query, _shown_on_page),
+    ("Scan", _scan, _shown_on_page),
+)
 WRITES: Final[tuple[tuple[str, Callable[[int, str], _Body]], ...]] = (
     ("PutItem", _put),
     ("PutItem", _put),
