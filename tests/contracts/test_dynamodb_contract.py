@@ -237,6 +237,28 @@ async def test_batches_write_and_read(dynamo: Dynamo) -> None:
     )
 
 
+async def test_transaction_writes_all_or_nothing_and_once(dynamo: Dynamo) -> None:
+    """One failed condition cancels all; a repeated token is answered 200 and writes nothing."""
+    put = {"Put": {"TableName": dynamo.table, "Item": {**KEY, "v": {"S": "1"}}}}
+    other = {**KEY, "sk": {"N": "2"}}
+    never = {"TableName": dynamo.table, "Key": other}
+    check = {"ConditionCheck": {**never, "ConditionExpression": "attribute_exists(pk)"}}
+    status, error = await dynamo.call("TransactWriteItems", {"TransactItems": [put, check]})
+    assert status == 400
+    if error["__type"].endswith("UnknownOperationException"):
+        return  # dynalite has no transactions
+    assert [reason["Code"] for reason in error["CancellationReasons"]] == [
+        "None",
+        "ConditionalCheckFailed",
+    ]
+    assert (await dynamo.call("GetItem", {"Key": KEY, "ConsistentRead": True}))[1] == {}
+    once = {"TransactItems": [put], "ClientRequestToken": "once"}
+    assert (await dynamo.call("TransactWriteItems", once))[0] == 200
+    await dynamo.call("DeleteItem", {"Key": KEY})
+    assert (await dynamo.call("TransactWriteItems", once))[0] == 200
+    assert (await dynamo.call("GetItem", {"Key": KEY, "ConsistentRead": True}))[1] == {}
+
+
 async def test_query_and_scan_show_what_was_written(dynamo: Dynamo) -> None:
     """A Query shows its partition by sort key, a Scan every item; both say what they cost."""
     keys = [("a", "1"), ("a", "2"), ("b", "1")]

@@ -101,6 +101,7 @@ class Tables:
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._tables: dict[str, Table] = {}
+        self._transacted: dict[str | None, Json] = {}
         self.lag_versions = 0
         self.lag_s = 0.0
         self.applied: Callable[[Table, tuple[object, ...], Json | None], None] = _nobody_listens
@@ -111,6 +112,7 @@ class Tables:
             "DeleteItem": self._delete_item,
             "BatchGetItem": self._batch_get_item,
             "BatchWriteItem": self._batch_write_item,
+            "TransactWriteItems": self._transact_write_items,
             "Query": lambda body: self._page(body, self._condition(body)),
             "Scan": lambda body: self._page(body, None),
             "CreateTable": self._create_table,
@@ -243,6 +245,32 @@ class Tables:
                 else:
                     self._delete_item({"TableName": name, **write["DeleteRequest"]})
         return {"UnprocessedItems": {}}
+
+    def _transact_write_items(self, body: Json) -> Json:
+        token = body.get("ClientRequestToken")
+        if token is not None and self._transacted.setdefault(token, body) is not body:
+            return {}  # a repetition, which writes nothing
+        parts = [next(iter(action.items())) for action in body["TransactItems"]]
+        reasons: list[Json] = []
+        for _, part in parts:
+            table = self.table(part)
+            exact = "Key" in part
+            key = table.primary_key(part["Key"] if exact else part["Item"], exact=exact)
+            try:
+                _check(part, self._current(table, key))
+                reasons.append({"Code": "None"})
+            except DynamoError as error:
+                reasons.append({"Code": "ConditionalCheckFailed", "Message": str(error)})
+        if any(reason["Code"] != "None" for reason in reasons):
+            self._transacted.pop(token, None)
+            cancelled = DynamoError(SERVICE + "TransactionCanceledException", "cancelled")
+            cancelled.body["CancellationReasons"] = reasons
+            raise cancelled
+        write = {"Put": self._put_item, "Update": self._update_item, "Delete": self._delete_item}
+        for kind, part in parts:
+            if kind in write:
+                write[kind](part)
+        return {}
 
     def _create_table(self, body: Json) -> Json:
         if body["TableName"] in self._tables:

@@ -409,6 +409,10 @@ def _delete(item: int, _value: str) -> _Body:
     return {"TableName": TABLE, "Key": _key(item)}
 
 
+def _transact(item: int, value: str) -> _Body:
+    return {"TransactItems": [{"Put": _put(item, value)}], "ClientRequestToken": value}
+
+
 def _batch(item: int, value: str) -> _Body:
     put = {"PutRequest": {"Item": {**_key(item), "v": {"S": value}}}}
     return {"RequestItems": {TABLE: [put]}}
@@ -472,4 +476,5 @@ WRITES: Final[tuple[tuple[str, Callable[[int, str], _Body]], ...]] = (
     ("UpdateItem", _update_showing),
     ("DeleteItem", _delete),
     ("BatchWriteItem", _batch),
+    ("TransactWriteItems", _transact),
 )
