@@ -172,7 +172,8 @@ class RedisLanes:
         )
         ((store_ms, gate_in_ms),) = checked(await round_trip(command))
         self._emit(StoreEvictions(server.evicted_total))
-        return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_ms / 1000)
+        received_s = self._clock.monotonic_s()
+        return PrimaryView(server.incarnation, sent_s, received_s, store_ms, gate_in_ms / 1000)
 
     async def pick_soon(self) -> tuple[Lane, PrimaryView]:
         """Return a connected lane, waiting one round trip's time-out for it at most.

@@ -69,18 +69,24 @@ class PrimaryView:
     Args:
         incarnation: of the server that answered it.
         sent_s: monotonic time at which the heartbeat was sent: the proof is no younger.
+        received_s: monotonic time at which its answer was there.
         store_ms: the store's clock in the answer.
         gate_in_s: seconds from then until hits and fills are allowed; 0 when they are.
     """
 
     incarnation: Incarnation
     sent_s: float
+    received_s: float
     store_ms: int
     gate_in_s: float
 
     def store_now_ms(self, now_s: float) -> int:
         """Return the store's clock, never earlier than it is: counted from before the request."""
         return self.store_ms + int((now_s - self.sent_s) * 1000) + 1
+
+    def store_passed_ms(self, now_s: float) -> int:
+        """Return a time that the store's clock has reached for sure: counted from the answer."""
+        return self.store_ms + int((now_s - self.received_s) * 1000)
 
     def gate_open(self, now_s: float) -> bool:
         """Tell whether the quarantine is over.

@@ -165,7 +165,7 @@ class RedisStore:
             identity.cache_key,
             view.incarnation,
             token,
-            *_draft_arguments(identity, generation, draft),
+            *self._draft_arguments(identity, view, generation, draft),
         )
         return bool(stored)
 
@@ -215,7 +215,7 @@ class RedisStore:
             self._tombstone_ms,
         ]
         if stored is not None:
-            arguments += _draft_arguments(identity, *stored)
+            arguments += self._draft_arguments(identity, view, *stored)
         reply = await self._step(lane, "end", identity.cache_key, *arguments)
         return FenceResult(reply.decode())
 
@@ -267,6 +267,19 @@ class RedisStore:
 
     # Scripts
 
+    def _draft_arguments(
+        self, identity: ItemIdentity, view: PrimaryView, generation: Generation, draft: EntryDraft
+    ) -> tuple[bytes | int, ...]:
+        return (
+            generation,
+            identity.digest,
+            view.store_passed_ms(self._clock.monotonic_s()),
+            milliseconds(draft.age_s),
+            milliseconds(draft.fresh_s),
+            milliseconds(draft.hard_s),
+            *packed(draft, compress),
+        )
+
     async def _scope_step(
         self, lane: Lane, step: str, scope_key: CacheKey, token: bytes, *, keep_ms: int = 0
     ) -> Any:
@@ -296,19 +309,6 @@ class RedisStore:
         if _is_no_script(replies[0]):  # SCRIPT FLUSH: give the store the text again
             replies = await lane.submit(_with_text(step, command))
         return checked(replies)[0]
-
-
-def _draft_arguments(
-    identity: ItemIdentity, generation: Generation, draft: EntryDraft
-) -> tuple[bytes | int, ...]:
-    return (
-        generation,
-        identity.digest,
-        milliseconds(draft.age_s),
-        milliseconds(draft.fresh_s),
-        milliseconds(draft.hard_s),
-        *packed(draft, compress),
-    )
 
 
 def _standing(raw: bytes | None, now_ms: int) -> ScopeRecord | None:

@@ -45,11 +45,14 @@ class Stored:
 class NewEntry:
     """What fill and a storing end bring: times in milliseconds, counted from `age_ms` ago.
 
+    `sent_ms` is a time of the store's clock at which the command was not sent yet.
+
     `fields` are those of an entry that is to be a hash.
     """
 
     generation: bytes
     digest: bytes
+    sent_ms: int
     age_ms: int
     soft_ms: int
     hard_ms: int
@@ -317,7 +320,7 @@ class MemoryScripts:
 
     def _put_new_entry(self, key: bytes, incarnation: bytes, new: NewEntry) -> bool:
         """Store an entry whose age counts from its fetch; False when its time is over."""
-        filled_ms = self._now_ms() - new.age_ms
+        filled_ms = min(self._now_ms(), new.sent_ms) - new.age_ms
         soft_ms, hard_ms = filled_ms + new.soft_ms, filled_ms + new.hard_ms
         if hard_ms <= self._now_ms():
             return False

@@ -238,7 +238,7 @@ class MemoryStore:
         self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
     ) -> bool:
         """See `ports.Store`."""
-        new = new_entry(identity, generation, draft)
+        new = new_entry(identity, generation, draft, self.now_ms())
         return await self._step(
             "fill",
             identity.cache_key,
@@ -276,6 +276,7 @@ class MemoryStore:
         stored: tuple[Generation, EntryDraft] | None = None,
     ) -> FenceResult:
         """See `ports.Store`."""
+        new = new_entry(identity, *stored, self.now_ms()) if stored else None
 
         def run() -> FenceResult:
             return FenceResult(
@@ -284,7 +285,7 @@ class MemoryStore:
                     self.incarnation,
                     token=token,
                     outcome=outcome.value,
-                    new=new_entry(identity, *stored) if stored else None,
+                    new=new,
                 )
             )
 
@@ -398,13 +399,16 @@ class MemoryStore:
         return next(self._made).to_bytes(size // 2, "big") * 2
 
 
-def new_entry(identity: ItemIdentity, generation: Generation, draft: EntryDraft) -> NewEntry:
+def new_entry(
+    identity: ItemIdentity, generation: Generation, draft: EntryDraft, sent_ms: int
+) -> NewEntry:
     """Return a draft as the scripts take it."""
     payload, *rest = packed(draft, not_compressed)
     fields = tuple(sorted(zip(rest[1::2], rest[2::2], strict=True))) if rest else None
     return NewEntry(
         generation,
         identity.digest,
+        sent_ms,
         round(draft.age_s * 1000),
         round(draft.fresh_s * 1000),
         round(draft.hard_s * 1000),

@@ -45,7 +45,7 @@ THIRD: Final = token_of("third", 0)
 def explore_grid(specification: Specification) -> None:
     """Perform every call on every record."""
     now_ms = specification.now_ms
-    for before, call in product([None, *_items(now_ms)], _calls()):
+    for before, call in product([None, *_items(now_ms)], _calls(now_ms)):
         specification.perform(before, call)
     for before, call in product([None, *_scopes(now_ms)], _scope_calls()):
         specification.perform(before, call)
@@ -117,7 +117,7 @@ def _crowd(deadline_ms: int) -> tuple[Marker, ...]:
     )
 
 
-def _calls() -> Iterator[Call]:
+def _calls(now_ms: int) -> Iterator[Call]:
     for incarnation, generation, force in product((HERE, ELSEWHERE), (NOW, FORMERLY), (0, 1)):
         yield steps.lease(incarnation, generation, ME, force=bool(force))
     for incarnation in (HERE, ELSEWHERE):
@@ -132,7 +132,8 @@ def _calls() -> Iterator[Call]:
         yield steps.end(incarnation, ME, "S", *steps.draft(NOW, 9, as_hash=True))
     too_old = steps.draft(NOW, 9, age_ms=HARD_MS, hard_ms=HARD_MS)
     aged = steps.draft(NOW, 9, age_ms=LEASE_MS)
-    for draft in (too_old, aged):
+    late = steps.draft(NOW, 9, sent_ms=now_ms - 2 * LEASE_MS)
+    for draft in (too_old, aged, late):
         yield Call("fill", (HERE, ME, *draft))
         yield steps.end(HERE, ME, "S", *draft)
     yield steps.invalidate()

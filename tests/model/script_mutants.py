@@ -74,7 +74,7 @@ MUTANTS: Final = [
     Mutant("fill", "only over a lease", "if state_of(record) ~= 'L' then return 0 end", ""),
     Mutant("fill", "only over my own lease", " or token ~= ARGV[2]", ""),
     Mutant("fill", "only over a lease of this incarnation", "holder ~= ARGV[1] or ", ""),
-    Mutant("fill", "age counts", "now - tonumber(ARGV[5])", "now"),
+    Mutant("fill", "age counts", "tonumber(ARGV[6]))", "0)"),
     Mutant("fill", "nothing past its time", "if filled + hard_ms <= now then return false end", ""),
     Mutant("release", "only my own lease", " or token ~= ARGV[2]", ""),
     Mutant(
@@ -174,6 +174,13 @@ MUTANTS: Final = [
         "redis.call('DEL', key) -- attributes",
         "-- attributes",
     ),
+    Mutant(
+        "fill",
+        "an entry is as old as its item",
+        "math.min(now, sent) - age_ms",
+        "now - age_ms",
+    ),
+    Mutant("fill", "no entry is from the future", "math.min(now, sent) - age_ms", "sent - age_ms"),
     Mutant("fill", "a hash gets its attributes", "entry, unpack(ARGV, rest + 1))", "entry)"),
     Mutant(
         "fill",

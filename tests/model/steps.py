@@ -25,6 +25,7 @@ TOMBSTONE_MS: Final = 5 * UNIT_MS
 SOFT_MS: Final = 11 * UNIT_MS
 HARD_MS: Final = 19 * UNIT_MS
 KEEP_MS: Final = 23 * UNIT_MS
+AT_ONCE_MS: Final = 2**53  # sent so late that the command cannot have waited
 
 FENCE: Final = FencePolicy(
     lease_s=LEASE_MS / 1000, marker_s=MARKER_MS / 1000, tombstone_s=TOMBSTONE_MS / 1000
@@ -90,12 +91,13 @@ def draft(
     generation: bytes,
     value: int,
     *,
+    sent_ms: int = AT_ONCE_MS,
     age_ms: int = 0,
     hard_ms: int = HARD_MS,
     as_hash: bool = False,
 ) -> tuple[Any, ...]:
     """Return what fill and end take for a new entry that says `value`."""
-    times = (generation, DIGEST, age_ms, SOFT_MS, hard_ms)
+    times = (generation, DIGEST, sent_ms, age_ms, SOFT_MS, hard_ms)
     if as_hash:
         words = (word for field in fields_of(value) for word in field)
         return (*times, PAYLOAD_OF_HASH, b"hash", *words)
@@ -177,11 +179,11 @@ class Specification:
 
 
 def _new_entry(*arguments: Any) -> NewEntry:
-    *times, payload = arguments[:6]
-    rest = arguments[7:]  # after the word
+    *times, payload = arguments[:7]
+    rest = arguments[8:]  # after the word
     fields = tuple(sorted(zip(rest[::2], rest[1::2], strict=True)))
-    generation, digest, age_ms, soft_ms, hard_ms = times
-    as_hash = len(arguments) > 6
+    generation, digest, sent_ms, age_ms, soft_ms, hard_ms = times
+    as_hash = len(arguments) > 7
     return NewEntry(
-        generation, digest, age_ms, soft_ms, hard_ms, payload, fields if as_hash else None
+        generation, digest, sent_ms, age_ms, soft_ms, hard_ms, payload, fields if as_hash else None
     )

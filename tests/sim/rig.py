@@ -10,11 +10,12 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
 from proxy.core.policy import FencePolicy
+from proxy.core.record import EntryDraft
 from proxy.core.values import TOKEN_BYTES, TableName, Token
 from proxy.flow.ports import UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
@@ -173,7 +174,9 @@ class SimLink:
             raise AttributeError(step)
 
         async def call(*arguments: Any, **named: Any) -> Any:
-            return await self._travel(lambda: getattr(self.inner, step)(*arguments, **named))
+            return await self._travel(
+                lambda there_s: getattr(self.inner, step)(*arguments, **_aged(named, there_s))
+            )
 
         return call
 
@@ -193,7 +196,7 @@ class SimLink:
             await asyncio.sleep(left_s)
             met.start_serving()
 
-    async def _travel(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _travel(self, step: Callable[[float], Awaitable[T]]) -> T:
         await self._door()
         if self.cut:
             raise StoreUnavailable(StoreFailure.CLOSED, "cut")
@@ -211,14 +214,16 @@ class SimLink:
             await self._door()
         return reply
 
-    async def _effect(self, step: Callable[[], Awaitable[T]], there_s: float, *, lost: bool) -> T:
+    async def _effect(
+        self, step: Callable[[float], Awaitable[T]], there_s: float, *, lost: bool
+    ) -> T:
         epoch = self._epoch
         await asyncio.sleep(there_s)
         if epoch != self._world.epoch:
             raise StoreUnavailable(StoreFailure.RESET, "the primary has gone")
         if lost and self._chances.random() < 0.5:
             raise StoreUnavailable(StoreFailure.RESET, "lost on the way there")
-        reply = await step()
+        reply = await step(there_s)
         await asyncio.sleep(self._chances.expovariate(3000))
         if lost:
             raise StoreUnavailable(StoreFailure.RESET, "the reply was lost")
@@ -309,6 +314,21 @@ class SimUpstream:
 def _way_s(chances: random.Random) -> float:
     """Return how long one way to DynamoDB takes: mostly 5 ms, now and then much longer."""
     return chances.uniform(0, 0.4) if chances.random() < 0.2 else chances.expovariate(200)
+
+
+def _aged(named: dict[str, Any], there_s: float) -> dict[str, Any]:
+    """Let an entry on its way to the store grow older: its age counts from when it was asked."""
+
+    def older(draft: EntryDraft) -> EntryDraft:
+        return replace(draft, age_s=draft.age_s + there_s)
+
+    match named:
+        case {"draft": EntryDraft() as draft}:
+            return {**named, "draft": older(draft)}
+        case {"stored": (generation, EntryDraft() as draft)}:
+            return {**named, "stored": (generation, older(draft))}
+        case _:
+            return named
 
 
 def _error(status: int, name: str) -> UpstreamReply:

@@ -51,6 +51,10 @@ local function put_tombstone(key, tombstone_ms)
   put(key, 'T' .. FORMAT .. u64(now + tombstone_ms), tombstone_ms)
 end
 
+-- When upstream was asked, on this clock. Age alone would not do: a command that waited in the socket of a store
+-- that stood still would make its item younger by as long as that.
+local function filled_at(sent, age_ms) return math.min(now, sent) - age_ms end
+
 -- Build and store an entry whose age counts from `filled`; false when it is already past its time. From ARGV[rest]:
 -- for an entry that is to be a hash, 'hash', then name and text of each attribute (few enough to unpack).
 local function put_new_entry(key, incarnation, generation, digest, filled, soft_ms, hard_ms, payload, rest)

@@ -1,5 +1,5 @@
 -- End a write whose outcome is known. ARGV: incarnation, token, outcome S/I/A, tombstone ms and, for S,
--- generation, digest, age ms, soft ms, hard ms, payload, attributes. Replies the name of a FenceResult.
+-- generation, digest, sent ms, age ms, soft ms, hard ms, payload, attributes. Replies the name of a FenceResult.
 local incarnation, token, outcome, tombstone_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local record, is_hash = read(KEYS[1])
 local markers, hidden = {}, ''
@@ -26,8 +26,8 @@ if not mine then
   return 'lost'
 end
 if mine.solo and mine.incarnation == incarnation then
-  if outcome == 'S' and put_new_entry(KEYS[1], incarnation, ARGV[5], ARGV[6], now - tonumber(ARGV[7]),
-      tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], 11) then
+  if outcome == 'S' and put_new_entry(KEYS[1], incarnation, ARGV[5], ARGV[6],
+      filled_at(tonumber(ARGV[7]), tonumber(ARGV[8])), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], 12) then
     return 'stored'
   elseif outcome == 'A' and usable(hidden, incarnation) then
     put_entry(KEYS[1], hidden, is_hash)

@@ -59,13 +59,19 @@ def test_a_server_that_is_no_primary_or_nameless_is_refused(reply: bytes, reason
 
 
 def view(*, gate_in_s: float = 0.0) -> PrimaryView:
-    return PrimaryView(Incarnation(b"12345678"), 100.0, 5_000, gate_in_s)
+    return PrimaryView(Incarnation(b"12345678"), 100.0, 100.25, 5_000, gate_in_s)
 
 
 def test_the_stores_clock_is_never_taken_for_earlier_than_it_is() -> None:
     """It counts from before the heartbeat was sent, rounded up."""
     assert view().store_now_ms(100.0) == 5_001
     assert view().store_now_ms(100.5) == 5_501
+
+
+def test_the_stores_clock_has_passed_what_it_showed_since_the_answer_came() -> None:
+    """It counts from when the answer was there, rounded down: it may have run on longer."""
+    assert view().store_passed_ms(100.25) == 5_000
+    assert view().store_passed_ms(100.5) == 5_250
 
 
 def test_a_gate_opens_only_when_its_whole_time_has_passed() -> None:

@@ -242,3 +242,34 @@ async def test_a_damaged_frame_is_fetched_past_and_replaced(
     assert (await store.lookup(ITEM)).entry is None
     assert await store.fill(ITEM, token=TOKEN, generation=generation, draft=LARGE)
     assert (await store.lookup(ITEM)).entry is not None
+
+
+@pytest.mark.parametrize("step", ["fill", "end"])
+async def test_entry_ages_while_its_command_waits_in_a_stopped_store(
+    own: RunningStore, step: str
+) -> None:
+    """A store that stood still runs the command late: the entry is as old as its item all the same.
+
+    Were its age counted from then, it would be served past its hard time by as long as that.
+    """
+    stood_still_ms = 1000
+    async with live_lanes(options(own.url)) as live:
+        await live.until(lambda: live.lanes.serving)
+        store = live.store(FencePolicy())
+        generation = (await store.lookup(ITEM)).generation
+        if step == "fill":
+            await store.lease(ITEM, token=TOKEN, generation=generation, force=False)
+        else:
+            await store.begin(ITEM, token=TOKEN)
+        with RawStore(own.address) as raw:
+            asked_ms = raw.now_ms()
+            raw.run("CLIENT", "PAUSE", stood_still_ms, "ALL")
+        if step == "fill":
+            await store.fill(ITEM, token=TOKEN, generation=generation, draft=DRAFT)
+        else:
+            stored = (generation, DRAFT)
+            await store.end(ITEM, token=TOKEN, outcome=WriteOutcome.STORED, stored=stored)
+        seen = await store.lookup(ITEM)
+        assert seen.entry is not None
+        assert seen.store_now_ms - asked_ms >= stood_still_ms
+        assert seen.entry.filled_ms < asked_ms + stood_still_ms
