@@ -46,7 +46,7 @@ LATE_S: Final = 0.8
 """The longest that a write of unknown outcome takes effect after its reply."""
 
 SLOW_S: Final = 0.3
-"""The longest way to DynamoDB and back: with it and LATE_S a write stays far from its marker's end."""
+"""The longest way to DynamoDB and back; with LATE_S still far below a marker's time."""
 
 LAG_S: Final = 0.3
 """How old an eventually consistent read may be."""
@@ -200,7 +200,8 @@ class UpstreamProcess:
 async def serve(seed: str) -> None:
     """Serve until killed."""
     async with ChaosUpstream(random.Random(seed)) as upstream:
-        print(upstream.endpoint, flush=True)
+        sys.stdout.write(upstream.endpoint + "\n")
+        sys.stdout.flush()
         await upstream.land_late()
 
 

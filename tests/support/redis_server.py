@@ -148,5 +148,11 @@ def data_server(binary: Path, *, replica_of: int | None = None) -> RedisServer:
     return RedisServer(binary, flags)
 
 
+def promote(replica: RedisServer) -> None:
+    """Make a replica a primary, which it stays when it is started again."""
+    replica.ask("REPLICAOF", "NO", "ONE")
+    replica.flags = {name: text for name, text in replica.flags.items() if name != "replicaof"}
+
+
 def _flag(name: str, text: str) -> tuple[str, ...]:
     return (f"--{name}", *(text.split(" ") if text else [""]))
