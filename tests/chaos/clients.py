@@ -29,7 +29,9 @@ HEADERS: Final = {
     "Content-Type": "application/x-amz-json-1.0",
 }
 CLIENTS: Final = 12
-WRITE_SHARE: Final = 0.25
+WRITE_SHARES: Final = (0.03, 0.25)
+"""Few writes let the cache fill; many meet each other."""
+
 CONSISTENT_SHARE: Final = 0.05
 PACES_S: Final = (0.002, 0.02, 0.1)
 PATIENCES_S: Final = (0.3, 3.0)
@@ -70,11 +72,11 @@ class Clients:
                     await self._patiently(self._read(slot, item, consistent=False), 10.0)
 
     async def _client(self, chances: random.Random) -> None:
-        pace_s = chances.choice(PACES_S)
+        pace_s, write_share = chances.choice(PACES_S), chances.choice(WRITE_SHARES)
         while not self.going_home:
             slot, item = chances.choice(self.world.slots), chances.choice(self.items)
             if slot.proxy is not None:
-                write = chances.random() < WRITE_SHARE
+                write = chances.random() < write_share
                 consistent = chances.random() < CONSISTENT_SHARE
                 operation, make = chances.choice(self.writes)
                 await self._patiently(
