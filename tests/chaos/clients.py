@@ -26,14 +26,19 @@ MakeBody = Callable[[int, str], dict[str, Any]]
 HEADERS: Final = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/dynamodb/aws4_request, "
     "SignedHeaders=host, Signature=0",
+    "X-Amz-Date": "20261123T000000Z",
     "Content-Type": "application/x-amz-json-1.0",
 }
 CLIENTS: Final = 12
-WRITE_SHARES: Final = (0.03, 0.25)
-"""Few writes let the cache fill; many meet each other."""
+HABITS: Final = ((0.001, 0.0), (0.03, 0.05), (0.25, 0.05))
+"""Shares of writes, and of consistent reads among the reads, one pair for all clients of a round.
 
-CONSISTENT_SHARE: Final = 0.05
+Entries grow old only where nobody writes or reads consistently; many writes meet each other.
+"""
+
+STRANGERS_PACE_S: Final = 1.0
 PACES_S: Final = (0.002, 0.02, 0.1)
+NO_PROXY: Final = 0
 PATIENCES_S: Final = (0.3, 3.0)
 """How long a client waits before it hangs up; the call then stays unanswered."""
 
@@ -48,6 +53,7 @@ class Clients:
         numbers: gives calls their numbers.
         items: numbers of the items.
         writes: which kinds of writes they make.
+        strangers: whether one of them writes past every proxy, to the upstream itself.
     """
 
     world: World
@@ -55,14 +61,21 @@ class Clients:
     numbers: Iterator[int]
     items: range
     writes: Sequence[tuple[str, MakeBody]] = WRITES
+    strangers: bool = False
     calls: list[Call] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     going_home: bool = False
 
     async def work(self) -> None:
         """Call until `going_home`."""
-        own = [random.Random(self.chances.random()) for _ in range(CLIENTS)]
-        await asyncio.gather(*(self._client(chances) for chances in own))
+        own = [random.Random(self.chances.random()) for _ in range(CLIENTS + self.strangers)]
+        stranger = [self._stranger(own.pop())] if self.strangers else []
+        write_share, consistent_share = self.chances.choice(HABITS)
+        clients = [
+            self._client(chances, write_share=write_share, consistent_share=consistent_share)
+            for chances in own
+        ]
+        await asyncio.gather(*stranger, *clients)
 
     async def look(self) -> None:
         """Read every item through every proxy, twice, so that the cache has its say."""
@@ -71,13 +84,15 @@ class Clients:
                 for item in self.items:
                     await self._patiently(self._read(slot, item, consistent=False), 10.0)
 
-    async def _client(self, chances: random.Random) -> None:
-        pace_s, write_share = chances.choice(PACES_S), chances.choice(WRITE_SHARES)
+    async def _client(
+        self, chances: random.Random, *, write_share: float, consistent_share: float
+    ) -> None:
+        pace_s = chances.choice(PACES_S)
         while not self.going_home:
             slot, item = chances.choice(self.world.slots), chances.choice(self.items)
             if slot.proxy is not None:
                 write = chances.random() < write_share
-                consistent = chances.random() < CONSISTENT_SHARE
+                consistent = chances.random() < consistent_share
                 operation, make = chances.choice(self.writes)
                 await self._patiently(
                     self._write(slot, item, operation, make)
@@ -86,6 +101,20 @@ class Clients:
                     chances.choice(PATIENCES_S),
                 )
             await asyncio.sleep(chances.expovariate(1 / pace_s))
+
+    async def _stranger(self, chances: random.Random) -> None:
+        while not self.going_home:
+            item = chances.choice(self.items)
+            call = self._begun(NO_PROXY, item, Kind.WRITE)
+            body = WRITES[0][1](item, str(call.number))
+            await self._patiently(self._write_past(call, body), PATIENCES_S[-1])
+            await asyncio.sleep(chances.expovariate(1 / STRANGERS_PACE_S))
+
+    async def _write_past(self, call: Call, body: dict[str, Any]) -> None:
+        endpoint = self.world.upstream.endpoint
+        status, _, how = await self._post(endpoint, call, WRITES[0][0], body)
+        call.acknowledged = status == 200
+        self._ended(call, how)
 
     async def _patiently(self, call: Awaitable[None], patience_s: float) -> None:
         try:
@@ -98,22 +127,22 @@ class Clients:
         body: dict[str, Any] = {"TableName": TABLE, "Key": {"pk": {"S": str(item)}}}
         if consistent:
             body["ConsistentRead"] = True
-        call = self._begun(slot, item, Kind.READ)
-        status, answer, how = await self._post(slot, call, "GetItem", body)
+        call = self._begun(slot.number, item, Kind.READ)
+        status, answer, how = await self._post(_endpoint(slot), call, "GetItem", body)
         if status == 200:
             shown = answer.get("Item")
             call.value = ABSENT if shown is None else shown["v"]["S"]
         self._ended(call, how)
 
     async def _write(self, slot: Slot, item: int, operation: str, make: MakeBody) -> None:
-        call = self._begun(slot, item, Kind.WRITE)
+        call = self._begun(slot.number, item, Kind.WRITE)
         body = make(item, str(call.number))
-        status, _, how = await self._post(slot, call, operation, body)
+        status, _, how = await self._post(_endpoint(slot), call, operation, body)
         call.acknowledged = status == 200
         self._ended(call, how)
 
-    def _begun(self, slot: Slot, item: int, kind: Kind) -> Call:
-        call = Call(next(self.numbers), kind, slot.number, item, PENDING, time.monotonic())
+    def _begun(self, proxy: int, item: int, kind: Kind) -> Call:
+        call = Call(next(self.numbers), kind, proxy, item, PENDING, time.monotonic())
         self.calls.append(call)
         return call
 
@@ -125,16 +154,19 @@ class Clients:
         self.outcomes[f"{call.kind} {' '.join(words)}"] += 1
 
     async def _post(
-        self, slot: Slot, call: Call, operation: str, body: dict[str, Any]
+        self, endpoint: str, call: Call, operation: str, body: dict[str, Any]
     ) -> tuple[int, dict[str, Any], str]:
-        proxy = slot.proxy
-        if proxy is None:
-            raise ConnectionError("killed")
         headers = {
             **HEADERS,
             "X-Amz-Target": f"DynamoDB_20120810.{operation}",
             CALL_HEADER: str(call.number),
         }
-        async with self.world.session.post(proxy.endpoint, json=body, headers=headers) as answer:
+        async with self.world.session.post(endpoint, json=body, headers=headers) as answer:
             text = await answer.text()
             return answer.status, json.loads(text), answer.headers.get("Cache-Status", "")
+
+
+def _endpoint(slot: Slot) -> str:
+    if slot.proxy is None:
+        raise ConnectionError("killed")
+    return slot.proxy.endpoint

@@ -45,8 +45,16 @@ class Trouble:
     tell: Callable[[str], None]
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def last(self, for_s: float) -> None:
-        """Wait, and no longer than the trouble does: the one place where a fault takes its time."""
+    async def last(self, for_s: float, *, whole: bool = False) -> None:
+        """Wait: the one place where a fault takes its time.
+
+        Args:
+            for_s: how long.
+            whole: even if the trouble is over before.
+        """
+        if whole:
+            await asyncio.sleep(for_s)
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(for_s):
                 await self.over.wait()
@@ -89,8 +97,8 @@ async def _pause_store(trouble: Trouble) -> None:
     for_s = trouble.length_s()
     trouble.tell(f"store: CLIENT PAUSE for {for_s} s")
     await _ask(trouble, "CLIENT", "PAUSE", str(round(for_s * 1000)), "ALL")
-    await trouble.last(for_s)
-    await _ask(trouble, "CLIENT", "UNPAUSE")
+    # To the end: a paused server does not take CLIENT UNPAUSE either.
+    await trouble.last(for_s, whole=True)
 
 
 async def _fill_store(trouble: Trouble) -> None:

@@ -93,12 +93,14 @@ class Setting:
         claims_unreached: what must hold instead if a write could not reach the store in time after
             all (a busy machine, a proxy that slept): then the row "a writer reaches DynamoDB but
             not the store" of ARCHITECTURE.md applies. None: the same as `claims`.
+        strangers: whether some writes pass no proxy, so that only its age ends an entry.
     """
 
     name: str
     faults: tuple[str, ...]
     claims: tuple[Claim, ...]
     claims_unreached: tuple[Claim, ...] | None = None
+    strangers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ def _profiles() -> Iterator[Profile]:
             common | long_lived | {"defaults.level": ("session",), "defaults.grace_s": (1.0,)},
             (Setting("everything", EVERYTHING, own), connected, forgetful),
         )
+        aged = (BOUNDED_AGE, SETTLED, *ALWAYS)
         yield Profile(
             f"eventual-{mode}",
             common
@@ -157,7 +160,7 @@ def _profiles() -> Iterator[Profile]:
                 "defaults.grace_s": (1.0,),
                 "defaults.stale_if_error_s": (1.0,),
             },
-            (Setting("everything", EVERYTHING, (BOUNDED_AGE, SETTLED, *ALWAYS)),),
+            (Setting("everything", EVERYTHING, aged, strangers=True),),
         )
 
 
