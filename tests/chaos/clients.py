@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.chaos.profiles import Setting
 from tests.chaos.recording import PENDING
 from tests.chaos.world import Slot, World
 from tests.sim.history import ABSENT, Call, Kind
@@ -30,12 +31,6 @@ HEADERS: Final = {
     "Content-Type": "application/x-amz-json-1.0",
 }
 CLIENTS: Final = 12
-HABITS: Final = ((0.001, 0.0), (0.03, 0.05), (0.25, 0.05))
-"""Shares of writes, and of consistent reads among the reads, one pair for all clients of a round.
-
-Entries grow old only where nobody writes or reads consistently; many writes meet each other.
-"""
-
 STRANGERS_PACE_S: Final = 1.0
 PACES_S: Final = (0.002, 0.02, 0.1)
 NO_PROXY: Final = 0
@@ -53,7 +48,7 @@ class Clients:
         numbers: gives calls their numbers.
         items: numbers of the items.
         writes: which kinds of writes they make.
-        strangers: whether one of them writes past every proxy, to the upstream itself.
+        setting: their habits, and whether one more writes past every proxy, to the upstream itself.
     """
 
     world: World
@@ -61,16 +56,18 @@ class Clients:
     numbers: Iterator[int]
     items: range
     writes: Sequence[tuple[str, MakeBody]] = WRITES
-    strangers: bool = False
+    setting: Setting = Setting("calm", (), ())
     calls: list[Call] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     going_home: bool = False
 
     async def work(self) -> None:
         """Call until `going_home`."""
-        own = [random.Random(self.chances.random()) for _ in range(CLIENTS + self.strangers)]
-        stranger = [self._stranger(own.pop())] if self.strangers else []
-        write_share, consistent_share = self.chances.choice(HABITS)
+        own = [
+            random.Random(self.chances.random()) for _ in range(CLIENTS + self.setting.strangers)
+        ]
+        stranger = [self._stranger(own.pop())] if self.setting.strangers else []
+        write_share, consistent_share = self.chances.choice(self.setting.habits)
         clients = [
             self._client(chances, write_share=write_share, consistent_share=consistent_share)
             for chances in own

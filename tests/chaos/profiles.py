@@ -82,6 +82,13 @@ EVERYTHING: Final = (*PROXY_FAULTS, *STORE_FAULTS, *LINK_FAULTS, *UPSTREAM_FAULT
 """All but FLUSHALL: the same primary then knows of no marker, and less can be claimed."""
 
 
+HABITS: Final = ((0.001, 0.0), (0.03, 0.05), (0.25, 0.05))
+"""Shares of writes, and of consistent reads among the reads, one pair for all clients of a round.
+
+Entries grow old only where nobody writes or reads consistently; many writes meet each other.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Faults that may come in one round, and what they leave to be claimed.
@@ -94,6 +101,7 @@ class Setting:
             all (a busy machine, a proxy that slept): then the row "a writer reaches DynamoDB but
             not the store" of ARCHITECTURE.md applies. None: the same as `claims`.
         strangers: whether some writes pass no proxy, so that only its age ends an entry.
+        habits: of the clients; one is drawn.
     """
 
     name: str
@@ -101,6 +109,7 @@ class Setting:
     claims: tuple[Claim, ...]
     claims_unreached: tuple[Claim, ...] | None = None
     strangers: bool = False
+    habits: tuple[tuple[float, float], ...] = HABITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,7 @@ class _Run:
         self._report.rounds.append(told)
         writes = chances.sample(WRITES, chances.randint(1, WRITE_KINDS_MAX))
         items = self._new_items(chances)
-        clients = Clients(
-            self._world, chances, self._numbers, items, writes, strangers=setting.strangers
-        )
+        clients = Clients(self._world, chances, self._numbers, items, writes, setting)
         self._tell(f"round {number}: {setting.name}")
         self._debts_before = await self._unreached()
         await self._storm(clients, setting, told, for_s=for_s)

@@ -50,7 +50,7 @@ async def test_proxies_that_do_not_invalidate_are_noticed() -> None:
             "defaults.fresh_ttl_s": (60.0,),
             "store.quarantine_s": (0.0,),
         },
-        (Setting("calm", (), (LINEARIZABLE,)),),
+        (Setting("calm", (), (LINEARIZABLE,), habits=((0.25, 0.0),)),),
     )
     report = await play(Plan(around, seed=1, for_s=1.0), lambda _: None)
     assert report.violations
