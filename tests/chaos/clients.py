@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.chaos.profiles import Setting
+from tests.chaos.profiles import CALM, Setting
 from tests.chaos.recording import PENDING
 from tests.chaos.world import Slot, World
 from tests.sim.history import ABSENT, Call, Kind
@@ -56,7 +56,7 @@ class Clients:
     numbers: Iterator[int]
     items: range
     writes: Sequence[tuple[str, MakeBody]] = WRITES
-    setting: Setting = Setting("calm", (), ())
+    setting: Setting = CALM
     calls: list[Call] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     going_home: bool = False

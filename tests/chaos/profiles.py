@@ -112,6 +112,9 @@ class Setting:
     habits: tuple[tuple[float, float], ...] = HABITS
 
 
+CALM: Final = Setting("calm", (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One way to run the proxies.
