@@ -28,6 +28,11 @@ STEPS ?= 40
 FIRST ?= 0
 HISTORIES ?= 1000
 
+# For `make chaos`, which also takes PROFILE= and SEED=; REPORT= is a file for the JSON.
+CHAOS_S ?= 60
+TOPOLOGY ?= single
+REPORT ?=
+
 # For `make image`.
 BASE ?= python:3.13-slim
 IMAGE ?= dynaside
@@ -66,6 +71,12 @@ bench-layouts: .venv/.dev .venv/.project ## measure the ways to store entries; O
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: chaos
+chaos: .venv/.dev ## break real processes for CHAOS_S= seconds; SEED= PROFILE= TOPOLOGY= REPORT=
+	@.venv/bin/python -m tests.chaos --seconds $(CHAOS_S) --topology $(TOPOLOGY) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(REPORT),--json '$(REPORT)')
 
 .PHONY: lint
 lint: .venv/.dev ## check style and format

@@ -148,7 +148,8 @@ def running_proxy(**arguments: Any) -> Iterator[RunningProxy]:
         proxy.child.stop()
 
 
-def _launch(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
+def spawn_proxy(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
+    """Start a proxy with exactly these settings and do not wait for it; see `is_ready`."""
     ops_port = free_port()
     given = {"listen.data": f"{LOOPBACK}:{port}", "listen.ops": f"{LOOPBACK}:{ops_port}", **given}
     variables = {
@@ -158,20 +159,25 @@ def _launch(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> 
     }
     command = [sys.executable, "-m", "proxy", "serve"]
     child = spawn("dynaside", command, folder=new_folder(), environ={**environ, **variables})
-    proxy = RunningProxy(f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ops_port}", child)
-    child.wait_until(lambda: _is_ready(proxy))
+    return RunningProxy(f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ops_port}", child)
+
+
+def is_ready(proxy: RunningProxy) -> bool:
+    """Tell whether `/readyz` says 200 now."""
+    try:
+        return proxy.ops("/readyz")[0] == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _launch(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
+    proxy = spawn_proxy(port, given, environ)
+    proxy.child.wait_until(lambda: is_ready(proxy))
     return proxy
 
 
 def _text(content: object) -> str:
     return content if isinstance(content, str) else json.dumps(content)  # YAML reads JSON
-
-
-def _is_ready(proxy: RunningProxy) -> bool:
-    try:
-        return proxy.ops("/readyz")[0] == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 def _get(url: str, path: str) -> tuple[int, str]:

@@ -1,0 +1,218 @@
+"""The processes of one run: proxies, their store, their upstream, and a link on every way.
+
+Each proxy has a *slot*: two links that stay, one to the store and one to the upstream, and a
+process that may be replaced. Every process has a number of its own, since what one process owes the
+store dies with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+
+from proxy.embedded.process import PORT_ATTEMPTS_MAX, EngineEndedError, EngineError, free_port
+from tests.chaos.topologies import Single
+from tests.chaos.upstream import UpstreamProcess
+from tests.support.fault_proxy import FaultProxy
+from tests.support.proxy_process import ENVIRON, RunningProxy, is_ready, spawn_proxy
+from tests.support.serving import total
+
+PROXIES: Final = 3
+HEALED_S: Final = 30.0
+"""After this long without faults a proxy that does not serve is broken."""
+
+_ASK_EVERY_S: Final = 0.05
+
+
+@dataclass
+class Slot:
+    """One place for a proxy; `proxy` is None while there is none.
+
+    Args:
+        store_link, upstream_link: on its ways.
+        busy: held by the fault that has to do with the process.
+    """
+
+    store_link: FaultProxy
+    upstream_link: FaultProxy
+    proxy: RunningProxy | None = None
+    number: int = 0
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class World:
+    """Everything that runs; use `running_world`.
+
+    Args:
+        topology: the store.
+        upstream: the fake DynamoDB.
+        settings: of every proxy, by dotted name.
+        session: for clients and orders.
+    """
+
+    def __init__(
+        self,
+        topology: Single,
+        upstream: UpstreamProcess,
+        settings: Mapping[str, Any],
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self.topology = topology
+        self.upstream = upstream
+        self.session = session
+        self.slots: list[Slot] = []
+        self.store_busy = asyncio.Lock()
+        self.ended: list[str] = []
+        """Proxies that ended although nobody killed them, and what they said last."""
+        self._settings = dict(settings) | {"store.namespace": f"chaos-{uuid.uuid4().hex[:8]}"}
+        self._numbers = 0
+
+    async def start(self) -> None:
+        """Start the store, the upstream and every proxy; return once all of them serve."""
+        await self.topology.start()
+        await asyncio.to_thread(self.upstream.wait)
+        for _ in range(PROXIES):
+            links = (
+                FaultProxy(self.topology.primary.address),
+                FaultProxy(self.upstream.address),
+            )
+            for link in links:
+                await link.listen()
+            self.slots.append(Slot(*links))
+        await asyncio.gather(*(self.start_proxy(slot) for slot in self.slots))
+        await self.healed()
+
+    async def start_proxy(self, slot: Slot) -> None:
+        """Start a proxy in a slot and return once it takes requests."""
+        given = {
+            **self._settings,
+            "upstream.endpoint": f"http://127.0.0.1:{slot.upstream_link.port}",
+            "store.url": slot.store_link.url,
+        }
+        proxy = await self._spawned(given)
+        self._numbers += 1
+        slot.number, slot.proxy = self._numbers, proxy
+
+    async def listen_again(self, link: FaultProxy) -> None:
+        """Let a link accept connections again; for a moment somebody else may have its port."""
+        while True:
+            try:
+                return await link.listen()
+            except OSError:
+                await asyncio.sleep(_ASK_EVERY_S)
+
+    def kill_proxy(self, slot: Slot) -> None:
+        """End a slot's process at once."""
+        proxy, slot.proxy = slot.proxy, None
+        if proxy is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(proxy.child.pid, signal.SIGKILL)
+        proxy.child.stop()
+
+    def send(self, slot: Slot, number: signal.Signals) -> None:
+        """Send a signal to a slot's process, if it still runs."""
+        if slot.proxy is not None and slot.proxy.child.process.poll() is None:
+            os.kill(slot.proxy.child.pid, number)
+
+    def move(self, address: tuple[str, int]) -> None:
+        """Lead every proxy to another store, at once: no turn of the loop lies in between."""
+        for slot in self.slots:
+            slot.store_link.replace_server(address)
+            slot.store_link.cut()
+
+    async def tidy(self) -> None:
+        """Forget what links keep for tests, and note proxies that ended by themselves."""
+        for slot in self.slots:
+            slot.store_link.requests.clear()
+            slot.upstream_link.requests.clear()
+            if slot.proxy is not None and slot.proxy.child.process.poll() is not None:
+                tail = slot.proxy.child.log_tail()
+                self.ended.append(f"proxy {slot.number} ended by itself:\n{tail}")
+                self.kill_proxy(slot)
+                await self.start_proxy(slot)
+
+    async def healed(self) -> None:
+        """Return once every proxy serves from the store and owes it nothing.
+
+        Raises:
+            EngineError: one never does.
+        """
+        for slot in self.slots:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEALED_S):
+                    while not await self._serves(slot):  # noqa: ASYNC110 - it cannot tell by itself
+                        await asyncio.sleep(_ASK_EVERY_S)
+                    continue
+            raise EngineError(f"proxy {slot.number} does not recover: {await self._why(slot)}")
+
+    async def counted(self, metric: str, *labels: str) -> float:
+        """Return the sum of a metric over the processes that run now."""
+        return sum(
+            [total(await self._ops(slot, "/metrics"), metric, *labels) for slot in self.slots]
+        )
+
+    async def close(self) -> None:
+        """End everything, stopped processes too."""
+        for slot in self.slots:
+            self.kill_proxy(slot)
+            await slot.store_link.close()
+            await slot.upstream_link.close()
+        await self.topology.close()
+        self.upstream.child.process.kill()
+        self.upstream.child.stop()
+
+    async def _spawned(self, given: Mapping[str, Any]) -> RunningProxy:
+        attempts_left = PORT_ATTEMPTS_MAX
+        while True:
+            proxy = spawn_proxy(free_port(), given, ENVIRON)
+            try:
+                await asyncio.to_thread(proxy.child.wait_until, partial(is_ready, proxy))
+            except EngineEndedError:  # perhaps somebody else took its port
+                attempts_left -= 1
+                if not attempts_left:
+                    raise
+            else:
+                return proxy
+
+    async def _serves(self, slot: Slot) -> bool:
+        shown = await self._ops(slot, "/metrics")
+        serving = total(shown, "dynaside_store_serving") == 1.0
+        return serving and total(shown, "dynaside_debts") == 0.0
+
+    async def _why(self, slot: Slot) -> str:
+        """Return what a proxy says about its store, and the end of its log."""
+        tail = slot.proxy.child.log_tail() if slot.proxy is not None else "no process"
+        return f"{await self._ops(slot, '/status')}\n{tail}"
+
+    async def _ops(self, slot: Slot, path: str) -> str:
+        if slot.proxy is None:
+            return ""
+        try:
+            async with self.session.get(slot.proxy.ops_url + path) as answer:
+                return await answer.text()
+        except aiohttp.ClientError:
+            return ""
+
+
+@asynccontextmanager
+async def running_world(
+    topology: Single, settings: Mapping[str, Any], *, seed: str
+) -> AsyncIterator[World]:
+    """Run a world for as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        world = World(topology, UpstreamProcess(seed), settings, session)
+        stack.push_async_callback(world.close)
+        await world.start()
+        yield world
