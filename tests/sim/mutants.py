@@ -21,7 +21,7 @@ from tests.fakes.memory_scripts import MemoryScripts
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.record_bytes import PendingBytes
 from tests.sim.profiles import PROFILES
-from tests.sim.rig import StoreWorld
+from tests.sim.rig import StoreWorld, Weather
 from tests.sim.simulation import Profile
 
 
@@ -33,7 +33,8 @@ class Mutant:
         rule: what is missing.
         profile: where a checker must see it.
         leave_out: takes the rule away.
-        faults: the only ones that may come; empty for all of the profile's.
+        faults: the only ones that may come; empty for all of the profile's. Then nothing else
+            goes wrong either, clients use simple operations, and entries live long.
     """
 
     rule: str
@@ -47,7 +48,15 @@ class Mutant:
     def stage(self) -> Profile:
         """Return the profile to play it in."""
         profile = PROFILES[self.profile]
-        return replace(profile, faults=self.faults) if self.faults else profile
+        if not self.faults:
+            return profile
+        return replace(
+            profile,
+            faults=self.faults,
+            weather=Weather(),
+            operations=frozenset({"GetItem", "PutItem"}),
+            settings={**profile.settings, "defaults.fresh_ttl_s": (60.0,)},
+        )
 
 
 def _fill_without_lease(patch: pytest.MonkeyPatch) -> None:
@@ -87,7 +96,7 @@ def _lost_marker_stores(patch: pytest.MonkeyPatch) -> None:
 
 
 def _replica_fill(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("proxy.core.plan.ReadPlan.fetch_body", _fetch_eventually, raising=True)
+    patch.setattr("proxy.core.read_plan.ReadPlan.fetch_body", _fetch_eventually, raising=True)
 
 
 def _fetch_eventually(self: Any, *, consistent: bool) -> bytes:
@@ -121,10 +130,10 @@ def _no_quarantine(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unknown_is_aborted(patch: pytest.MonkeyPatch) -> None:
-    def classified(status: int, **_named: Any) -> WriteOutcome:
+    def judged(_operation: str, status: int, _body: bytes) -> WriteOutcome:
         return WriteOutcome.INVALIDATED if status == 200 else WriteOutcome.ABORTED
 
-    patch.setattr(write_path, "classify_write", classified)
+    patch.setattr(write_path, "outcome_of", judged)
 
 
 def _forgotten_debts(patch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ class Profile:
         faults: names of `Run`'s methods that break something; a seed draws some of them.
         weather: the worst chances that a seed may draw.
         checkers: each takes the history and returns violations.
+        operations: the only ones that clients use; empty for all.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Profile:
     faults: tuple[str, ...]
     weather: Weather
     checkers: tuple[Callable[[History], list[str]], ...]
+    operations: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -115,7 +117,10 @@ def simulate(profile: Profile, seed: int, *, steps: int = 40) -> Result:
 
 async def _played(profile: Profile, seed: int, steps: int) -> Run:
     run = Run(profile, random.Random(seed), steps)
-    await run.play()
+    try:
+        await run.play()
+    finally:
+        await _end_everything()
     return run
 
 
@@ -134,9 +139,11 @@ class Run:
         self._settings = _settings(tuple(drawn))
         # Not everything at once: many small storms find more than one that is all of them.
         self._faults = _some(chances, profile.faults)
-        self._writes = _some(chances, WRITES)
+        used = profile.operations
+        self._writes = _some(chances, [kind for kind in WRITES if not used or kind[0] in used])
         pages = self._settings.default_policy.queries.enabled
-        self._reads = _some(chances, (*READS, *PAGE_READS) if pages else READS)
+        reads = (*READS, *PAGE_READS) if pages else READS
+        self._reads = _some(chances, [kind for kind in reads if not used or kind[0] in used])
         self._steps_left = steps
         self.history = History()
         self.outcomes: Counter[str] = Counter()
@@ -167,7 +174,6 @@ class Run:
         for item in range(self._items):
             for proxy in self._proxies:
                 await self._read(proxy, item)
-        await _end_everything()
 
     # Clients
 
