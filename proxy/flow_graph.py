@@ -17,9 +17,18 @@ from proxy.flow.ports import Clock, Store, Upstream
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
+from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
 from proxy.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """What a process runs: answers to requests, and the watch over its tables beside them."""
+
+    dispatcher: Dispatcher
+    watch: TableWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,27 @@ class FlowGraph:
     store: Store
     debts: Debts
 
-    def dispatcher(self, upstream: Upstream) -> Dispatcher:
+    def flows(self, upstream: Upstream) -> Flows:
         """Put the flows together."""
-        settings, fence = self.settings, self.settings.fence_policy()
+        settings = self.settings
         timeouts = Timeouts(settings.upstream.read_timeout_s, settings.upstream.write_timeout_s)
         exchange = Exchange(upstream, clock=self.clock, emit=self.emit, timeouts=timeouts)
+        schemas = self._schemas(exchange)
+        watch = TableWatch(
+            exchange,
+            self.store,
+            schemas=schemas,
+            keys=self.keys,
+            tasks=self.tasks,
+            clock=self.clock,
+            emit=self.emit,
+            check_s=settings.upstream.table_check_s,
+        )
+        exchange.when_lost(watch.lost)
+        return Flows(self._dispatcher(exchange, schemas, watch), watch)
+
+    def _dispatcher(self, exchange: Exchange, schemas: SchemaBook, watch: TableWatch) -> Dispatcher:
+        settings, fence = self.settings, self.settings.fence_policy()
         coalescer: Coalescer[Landing] = Coalescer(
             self.tasks, flights_max=settings.limits.flights_max
         )
@@ -52,8 +77,8 @@ class FlowGraph:
             tasks=self.tasks,
             clock=self.clock,
             emit=self.emit,
+            note=watch.note,
         )
-        schemas = self._schemas(exchange)
         reads = ReadPath(read_ports)
         writes = WritePath(
             WritePorts(

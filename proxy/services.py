@@ -105,10 +105,11 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
     graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts)
-    dispatcher = graph.dispatcher(upstream)
+    flows = graph.flows(upstream)
+    frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     server = DataServer(
-        dispatcher.answer,
+        flows.dispatcher.answer,
         is_loop=partial(is_loop, instance_id=instance_id),
         options=_http_options(settings),
         emit=emit,

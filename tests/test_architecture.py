@@ -26,14 +26,14 @@ CORE: Final = [
     "content_coding", "key_schema", "attributes", "policy", "request", "record", "fence",
     "cache_control", "pages", "fetches", "freshness", "item_size", "projection", "cache_key",
     "operations", "key_condition", "page_request", "batch_get", "responses", "page_reply",
-    "page_plan", "batch_answer", "json_cursor", "batch_fetch", "cache_status", "partiql",
-    "written_items", "table_writes", "write_outcomes", "write_through", "drafting", "packing",
-    "read_plan", "plan", "catalogue",
+    "page_plan", "table_identity", "batch_answer", "json_cursor", "batch_fetch", "cache_status",
+    "partiql", "written_items", "table_writes", "write_outcomes", "write_through", "drafting",
+    "packing", "read_plan", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "upgrades", "write_targets", "filler", "gathering", "read_path", "key_reads",
-    "batch_path", "query_path", "write_path", "dispatcher",
+    "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "read_path",
+    "key_reads", "batch_path", "query_path", "write_path", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {

@@ -110,6 +110,14 @@ class Upstream(Section):
         description="Seconds for the whole exchange of a write; longer than for a read, because"
         " giving up leaves its outcome unknown and its item uncached for fence.marker_s.",
     )
+    table_check_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="Seconds between two looks, by one proxy of the store, at whether a table was"
+        " deleted and made anew past every proxy; needs dynamodb:DescribeTable. 0 never looks:"
+        " entries of the older table live as long as any.",
+    )
     connections_max: int = Field(
         default=256,
         ge=1,

@@ -187,16 +187,19 @@ class Begun:
     pages: bool
 
 
-def begun_under(table: ScopeRecord | None, *, there: bool) -> Begun:
+def begun_under(table: ScopeRecord | None, incarnation: Incarnation, *, there: bool) -> Begun:
     """Tell a writer what it must know of its table.
 
     Args:
         table: the table's decoded record, None when it is not there or not readable.
+        incarnation: of the connection that read it.
         there: whether there is a record; one that cannot be read may well ask for page fences.
     """
     if table is None:
         return Begun(None, there)
-    return Begun(table.generation if table.settled else None, table.pages_from_ms > 0)
+    counts = table.settled and table.incarnation == incarnation
+    # Of another incarnation, the record is made anew before a page counts, and announced again.
+    return Begun(table.generation if counts else None, table.pages_from_ms > 0)
 
 
 class WriteOutcome(StrEnum):

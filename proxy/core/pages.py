@@ -85,6 +85,7 @@ def sight_page(
         store_now_ms: the store's clock at the reply, or a little later.
     """
     both = ScopeRecord(
+        incarnation=incarnation,
         generation=_both(table.generation, scope.generation),
         deadlines_ms=table.deadlines_ms + scope.deadlines_ms,
         raised_ms=max(table.raised_ms, scope.raised_ms),

@@ -14,6 +14,12 @@ PAGE_BYTES_MAX: Final = 1024 * 1024  # the items that DynamoDB looks at for one 
 SCOPE_KEPT_S: Final = 3600.0
 """How long a scope nobody writes to is remembered; then it gets a new generation."""
 
+TABLE_SURE_S: Final = 5.0
+"""For how long after a generation was made its table is the one that DescribeTable then tells of.
+
+Deleting a table and making it anew takes DynamoDB longer than that.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class QueryPolicy:

@@ -8,7 +8,8 @@ both sides to them. All integers are big-endian, all times are milliseconds of t
     L      format, incarnation 8, token 16, deadline 8, strong 1 ("0"/"1"), kept V or no more
     P      format, count 2, count × (token 16, incarnation 8, deadline 8, solo 1), V or no more
     T      format, until 8
-    G      format, generation 8, raised 8, pages from 8, count 2, count × (token 16, deadline 8)
+    G      format, incarnation 8, generation 8, raised 8, pages from 8, table id 16, checked 8,
+           count 2, count × (token 16, deadline 8)
 
     payload of V: flags 1, item bytes 4, crc32 of the answer's body 4, the body as it is packed
     flags: bit 0 negative entry, bit 1 the body is one frame of zstd, bit 2 the body stands in the
@@ -37,7 +38,7 @@ _ENTRY: Final = struct.Struct(">cB8s8s16sQQQBII")
 _LEASE: Final = struct.Struct(">cB8s16sQc")
 _PENDING: Final = struct.Struct(">cBH")
 _TOMBSTONE: Final = struct.Struct(">cBQ")
-_SCOPE: Final = struct.Struct(">cB8sQQH")
+_SCOPE: Final = struct.Struct(">cB8s8sQQ16sQH")
 _SCOPE_MARKER: Final = struct.Struct(">16sQ")
 _DEADLINE_IN_MARKER: Final = struct.Struct(">24xQx")
 _PAYLOAD: Final = struct.Struct(">BII")
@@ -156,9 +157,11 @@ class ScopeRecord:
     """A scope's generation, and until when each write in flight on all of it keeps it uncached.
 
     A scope is what a generation is kept for: a table, the items that share one key attribute's
-    value, or all items of a table.
+    value, or all items of a table. A table's record also says which table it is and when that was
+    checked, for the scripts alone.
 
     Args:
+        incarnation: of the connection that wrote it.
         generation: what entries must have been filled under.
         deadlines_ms: of each write in flight.
         raised_ms: when the generation was made or raised last.
@@ -166,14 +169,21 @@ class ScopeRecord:
             for any. Until then some writer may still run that did not know of it.
     """
 
+    incarnation: Incarnation
     generation: Generation
     deadlines_ms: tuple[int, ...]
     raised_ms: int = 0
     pages_from_ms: int = 0
 
-    def abandoned(self, store_now_ms: int) -> bool:
-        """Tell whether every writer in the record died: it must be raised anew."""
-        return bool(self.deadlines_ms) and max(self.deadlines_ms) <= store_now_ms
+    def stands(self, incarnation: Incarnation, store_now_ms: int) -> bool:
+        """Tell whether a reader may go by the record; otherwise it must be learned anew.
+
+        Not where every writer in it died. Nor where a connection of another incarnation wrote it:
+        a fail-over may bring an older generation back, while entries filled under it live on a
+        primary that did not fail.
+        """
+        died = bool(self.deadlines_ms) and max(self.deadlines_ms) <= store_now_ms
+        return self.incarnation == incarnation and not died
 
     @property
     def settled(self) -> bool:
@@ -222,7 +232,9 @@ def decode_record(raw: bytes) -> Record:
 def decode_scope(raw: bytes) -> ScopeRecord | None:
     """Decode a scope's record; None for a format this release does not know."""
     try:
-        state, version, generation, raised_ms, pages_from_ms, count = _SCOPE.unpack_from(raw)
+        state, version, incarnation, generation, raised_ms, pages_from_ms, _, _, count = (
+            _SCOPE.unpack_from(raw)
+        )
         if state != b"G" or version != RECORD_FORMAT:
             return None
         deadlines = [
@@ -231,7 +243,13 @@ def decode_scope(raw: bytes) -> ScopeRecord | None:
         ]
     except struct.error:
         return None
-    return ScopeRecord(Generation(generation), tuple(deadlines), raised_ms, pages_from_ms)
+    return ScopeRecord(
+        Incarnation(incarnation),
+        Generation(generation),
+        tuple(deadlines),
+        raised_ms,
+        pages_from_ms,
+    )
 
 
 def _decode_entry(raw: bytes) -> Entry | None:

@@ -27,6 +27,9 @@ Incarnation = NewType("Incarnation", bytes)
 Token = NewType("Token", bytes)
 """16 random bytes naming one writer or one lease holder."""
 
+TableId = NewType("TableId", bytes)
+"""16 bytes that a table made anew under the same name does not share."""
+
 AttributeValue = dict[str, Any]
 """One attribute value in DynamoDB JSON: a single member, type to content, `{"S": "a"}`."""
 
@@ -36,6 +39,7 @@ Item = dict[str, AttributeValue]
 GENERATION_BYTES: Final = 8
 INCARNATION_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
+TABLE_ID_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
 
 
@@ -124,6 +128,14 @@ class FillResult(StrEnum):
     TOO_LARGE = "too-large"
     NOT_CACHEABLE = "not-cacheable"  # upstream answered something else than an item or its absence
     STORE_FAILED = "store-failed"
+
+
+class TableCheck(StrEnum):
+    """What asking upstream which table a name stands for brought."""
+
+    SAME = "same"  # as before, or the first answer
+    REMADE = "remade"  # another table, or none: no entry from before counts
+    UNKNOWN = "unknown"  # DescribeTable is denied, fails, or does not tell
 
 
 class FenceResult(StrEnum):

@@ -20,7 +20,7 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from proxy.core.values import FenceResult
+from proxy.core.values import FenceResult, TableCheck
 from proxy.flow import events
 
 FOREIGN_LINE_MAX: Final = 500
@@ -113,6 +113,7 @@ class EventLog:
             events.InvariantViolated: self._on_violation,
             events.DebtsChanged: self._on_debts,
             events.FenceEnded: self._on_fence,
+            events.TableChecked: self._on_table_check,
         }
 
     def on_event(self, event: events.Event) -> None:
@@ -175,6 +176,12 @@ class EventLog:
     def _on_fence(self, event: events.FenceEnded) -> None:
         if event.result is FenceResult.LOST and (count := self._repeats.due("fence", "lost")):
             self._log.warning("fence marker lost", table=event.table, count=count)
+
+    def _on_table_check(self, event: events.TableChecked) -> None:
+        if event.result is TableCheck.REMADE:
+            self._log.warning("table is another one", table=event.table)
+        elif event.result is TableCheck.UNKNOWN:
+            self._log.warning("table cannot be described", table=event.table)
 
 
 class _Repeats:

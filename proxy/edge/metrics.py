@@ -37,6 +37,7 @@ STORE_STEPS: Final = (
     *("lookup", "lease", "fill", "release", "begin", "end"),
     *("invalidate", "begin_table", "end_table", "generation"),
     *("lookup_page", "begin_scope", "end_scope"),
+    *("claim_check", "identify_table"),
 )
 """The steps that `proxy.flow.guarded_store` reports."""
 
@@ -208,6 +209,9 @@ class Metrics:
         self._fence_ends = self._counter(
             "fence_ends_total", "End steps of writes, per record.", "table", "result"
         )
+        self._table_checks = self._counter(
+            "table_checks_total", "Checks of which table a name stands for.", "table", "result"
+        )
         self._debts = self._gauge("debts", "Writes whose effect on the store is still owed.")
 
     def _make_upstream_families(self) -> None:
@@ -321,6 +325,7 @@ class Metrics:
                 self._table(e.table), str(e.replaced).lower()
             ].inc(),
             events.FenceEnded: lambda e: self._fence_ends[self._table(e.table), e.result].inc(),
+            events.TableChecked: lambda e: self._table_checks[self._table(e.table), e.result].inc(),
             events.UpstreamAnswered: self._on_upstream,
             events.UpstreamSilent: lambda e: self._upstream_failures[
                 _operation(e.operation), e.failure

@@ -23,7 +23,7 @@ from proxy.core.fence import (
 )
 from proxy.core.packing import packed, unpacked_sighting
 from proxy.core.pages import PageIdentity, PageSighting, sight_page
-from proxy.core.policy import SCOPE_KEPT_S, FencePolicy
+from proxy.core.policy import SCOPE_KEPT_S, TABLE_SURE_S, FencePolicy
 from proxy.core.record import EntryDraft, ScopeRecord, decode_record, decode_scope
 from proxy.core.values import (
     GENERATION_BYTES,
@@ -31,6 +31,7 @@ from proxy.core.values import (
     FenceResult,
     Generation,
     Layout,
+    TableId,
     TableName,
     Token,
 )
@@ -43,6 +44,8 @@ from proxy.edge.zstd import compress, decompress
 from proxy.flow.ports import Clock
 
 _SCOPE_KEPT_MS: Final = milliseconds(SCOPE_KEPT_S)
+_TABLE_SURE_MS: Final = milliseconds(TABLE_SURE_S)
+_Connection = tuple[Lane, PrimaryView]
 
 
 class RedisStore:
@@ -100,9 +103,9 @@ class RedisStore:
         found = lookup_reply(replies[0], names)
         (raw_table,) = checked(replies[1:])
         now_ms = view.store_now_ms(self._clock.monotonic_s())
-        table = _standing(raw_table, now_ms)
+        table = _standing(raw_table, view, now_ms)
         if table is None:
-            table = await self._learn(lane, identity.table_key)
+            table = await self._learn((lane, view), identity.table_key)
             found = None  # it was read under a generation that did not count
         seen = sight(
             decode_record(found.raw) if found is not None else None,
@@ -120,11 +123,12 @@ class RedisStore:
         names = (page.record.cache_key, page.record.table_key, page.scope_key)
         raw, raw_table, raw_scope = checked(await lane.submit(*(("GET", name) for name in names)))
         now_ms = view.store_now_ms(self._clock.monotonic_s())
-        table, scope = _standing(raw_table, now_ms), _standing(raw_scope, now_ms)
+        table = _standing(raw_table, view, now_ms)
+        scope = _standing(raw_scope, view, now_ms)
         if table is None or table.pages_from_ms == 0:
-            table = await self._learn(lane, page.record.table_key, "announce")
+            table = await self._learn((lane, view), page.record.table_key, "announce")
         if scope is None:
-            scope = await self._learn(lane, page.scope_key, keep_ms=_SCOPE_KEPT_MS)
+            scope = await self._learn((lane, view), page.scope_key, keep_ms=_SCOPE_KEPT_MS)
         seen = sight_page(
             decode_record(raw) if raw is not None else None,
             table,
@@ -196,7 +200,7 @@ class RedisStore:
         if checked([begun]) == [0]:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one item")
         table = decode_scope(raw_table) if isinstance(raw_table, bytes) else None
-        return begun_under(table, there=raw_table is not None)
+        return begun_under(table, view.incarnation, there=raw_table is not None)
 
     async def end(
         self,
@@ -226,33 +230,42 @@ class RedisStore:
 
     async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
         """Keep a whole table unserved while a write is in flight."""
-        lane, _ = await self._lanes.pick_soon()
-        await self._begin_scope(lane, table_key, token, keep_ms=0)
+        connection = await self._lanes.pick_soon()
+        await self._begin_scope(connection, table_key, token, keep_ms=0)
 
     async def end_table(
         self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
     ) -> None:
         """End such a write."""
-        lane, _ = self._lanes.pick_any()
         done = "remake" if remade else "end"
         step = "abort" if outcome is WriteOutcome.ABORTED else done
-        await self._scope_step(lane, step, table_key, token)
+        await self._scope_step(self._lanes.pick_any(), step, table_key, token)
 
     async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
         """Keep a scope's pages unserved while a write is in flight."""
-        lane, _ = await self._lanes.pick_soon()
-        await self._begin_scope(lane, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
+        connection = await self._lanes.pick_soon()
+        await self._begin_scope(connection, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
 
     async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
         """End such a write."""
-        lane, _ = self._lanes.pick_any()
         step = "abort" if outcome is WriteOutcome.ABORTED else "end"
-        await self._scope_step(lane, step, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
+        connection = self._lanes.pick_any()
+        await self._scope_step(connection, step, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
 
     async def generation(self, table_key: CacheKey) -> Generation:
         """Return a table's generation."""
-        lane, _ = self._lanes.pick_any()
-        return (await self._learn(lane, table_key)).generation
+        return (await self._learn(self._lanes.pick_any(), table_key)).generation
+
+    async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
+        """Claim the check of which table a name stands for."""
+        connection, interval_ms = self._lanes.pick_any(), milliseconds(interval_s)
+        left = await self._scope_step(connection, "due", table_key, more=(interval_ms,))
+        return left / 1000 if isinstance(left, int) else 0.0
+
+    async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
+        """Remember which table a name stands for."""
+        connection, more = self._lanes.pick_any(), (table_id, _TABLE_SURE_MS)
+        return bool(await self._scope_step(connection, "identify", table_key, more=more))
 
     async def _read(
         self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
@@ -281,23 +294,31 @@ class RedisStore:
         )
 
     async def _scope_step(
-        self, lane: Lane, step: str, scope_key: CacheKey, token: bytes, *, keep_ms: int = 0
+        self,
+        connection: _Connection,
+        step: str,
+        scope_key: CacheKey,
+        token: bytes = b"",
+        *,
+        keep_ms: int = 0,
+        more: tuple[bytes | int, ...] = (),
     ) -> Any:
+        lane, view = connection
         fresh = self._clock.token()[:GENERATION_BYTES]
-        arguments = (step, fresh, token, self._marker_ms, keep_ms)
+        arguments = (step, fresh, token, self._marker_ms, keep_ms, view.incarnation, *more)
         return await self._step(lane, "scope", scope_key, *arguments)
 
     async def _begin_scope(
-        self, lane: Lane, scope_key: CacheKey, token: Token, *, keep_ms: int
+        self, connection: _Connection, scope_key: CacheKey, token: Token, *, keep_ms: int
     ) -> None:
-        if await self._scope_step(lane, "begin", scope_key, token, keep_ms=keep_ms) == 0:
+        if await self._scope_step(connection, "begin", scope_key, token, keep_ms=keep_ms) == 0:
             what = "one scope" if keep_ms else "one table"
             raise StoreUnavailable(StoreFailure.FULL, f"too many writes in flight on {what}")
 
     async def _learn(
-        self, lane: Lane, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0
+        self, connection: _Connection, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0
     ) -> ScopeRecord:
-        raw = await self._scope_step(lane, step, scope_key, b"", keep_ms=keep_ms)
+        raw = await self._scope_step(connection, step, scope_key, keep_ms=keep_ms)
         scope = decode_scope(raw)
         if scope is None:
             raise StoreUnavailable(StoreFailure.REFUSED, "a scope's record is of another release")
@@ -311,10 +332,10 @@ class RedisStore:
         return checked(replies)[0]
 
 
-def _standing(raw: bytes | None, now_ms: int) -> ScopeRecord | None:
+def _standing(raw: bytes | None, view: PrimaryView, now_ms: int) -> ScopeRecord | None:
     """Return a scope's record, or None where it must be learned first."""
     scope = decode_scope(raw) if raw is not None else None
-    return None if scope is None or scope.abandoned(now_ms) else scope
+    return scope if scope is not None and scope.stands(view.incarnation, now_ms) else None
 
 
 def _with_text(step: str, command: Command) -> Command:

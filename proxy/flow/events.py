@@ -10,7 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.values import BypassReason, FenceResult, FillResult, Outcome, TableName
+from proxy.core.values import (
+    BypassReason,
+    FenceResult,
+    FillResult,
+    Outcome,
+    TableCheck,
+    TableName,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,17 @@ class FenceEnded:
 
     table: TableName
     result: FenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class TableChecked:
+    """Upstream was asked, or told by itself, which table a name stands for.
+
+    UNKNOWN is told once per table, until a check succeeds again.
+    """
+
+    table: TableName
+    result: TableCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,7 @@ Event = (
     | FillEnded
     | RefreshEnded
     | FenceEnded
+    | TableChecked
     | UpstreamAnswered
     | UpstreamSilent
     | StoreAnswered

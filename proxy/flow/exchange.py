@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from proxy.core.item_size import read_units
 from proxy.core.operations import Capacity
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.responses import JSON_1_0, is_throttle
+from proxy.core.table_identity import is_no_table
 from proxy.core.values import Outcome, TableName
 from proxy.flow.events import CapacityConsumed, Emit, UpstreamAnswered, UpstreamSilent
 from proxy.flow.ports import Clock, Upstream, UpstreamReply, UpstreamRequest
@@ -99,6 +100,15 @@ class Exchange:
         self._clock = clock
         self._emit = emit
         self._timeouts = timeouts
+        self._lost: Callable[[TableName], Awaitable[None]] | None = None
+
+    def when_lost(self, tell: Callable[[TableName], Awaitable[None]]) -> None:
+        """Have `tell` awaited whenever upstream refuses a request since it knows no such table.
+
+        Not for DescribeTable: whoever asks that is looking. Nor where a request names several
+        tables: nobody can tell which one is meant.
+        """
+        self._lost = tell
 
     async def forward(self, request: ClientRequest, table: TableName | None) -> UpstreamReply:
         """Send the client's own bytes.
@@ -213,6 +223,9 @@ class Exchange:
         elapsed_s = self._clock.monotonic_s() - started_s
         throttled = is_throttle(reply.status, reply.body)
         self._emit(UpstreamAnswered(request.operation, table, reply.status, throttled, elapsed_s))
+        looking = request.operation == "DescribeTable"
+        if table and self._lost and not looking and is_no_table(reply.status, reply.body):
+            await self._lost(table)
         return reply
 
 

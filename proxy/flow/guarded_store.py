@@ -10,7 +10,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import EntryDraft
-from proxy.core.values import CacheKey, FenceResult, Generation, Token
+from proxy.core.values import CacheKey, FenceResult, Generation, TableId, Token
 from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed
 from proxy.flow.ports import Clock, Store
 
@@ -134,6 +134,18 @@ class GuardedStore:
     async def generation(self, table_key: CacheKey) -> Generation:
         """See `ports.Store`."""
         return await self._guard("generation", lambda: self._store.generation(table_key))
+
+    async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
+        """See `ports.Store`."""
+        return await self._guard(
+            "claim_check", lambda: self._store.claim_check(table_key, interval_s=interval_s)
+        )
+
+    async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
+        """See `ports.Store`."""
+        return await self._guard(
+            "identify_table", lambda: self._store.identify_table(table_key, table_id)
+        )
 
     async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
         started_s = self._clock.monotonic_s()

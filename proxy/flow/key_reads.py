@@ -100,6 +100,7 @@ class KeyReader:
             return Look(plan, looked_s, reason=BypassReason.STORE_DOWN)
         if sighting.table_pending:
             return Look(plan, looked_s, reason=BypassReason.TABLE_PENDING)
+        self._ports.note(plan.table)
         return Look(plan, looked_s, sighting)
 
     def from_entry(self, look: Look) -> Read | None:

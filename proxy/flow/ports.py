@@ -11,7 +11,7 @@ from typing import Protocol
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import EntryDraft
-from proxy.core.values import CacheKey, FenceResult, Generation, Token
+from proxy.core.values import CacheKey, FenceResult, Generation, TableId, Token
 
 
 class Clock(Protocol):
@@ -193,4 +193,21 @@ class Store(Protocol):
 
     async def generation(self, table_key: CacheKey) -> Generation:
         """Return a table's generation, whether or not it is served now."""
+        ...
+
+    async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
+        """Claim the check of which table a name stands for, for one proxy per interval.
+
+        Returns:
+            0.0 to the one that is to check now, to all others the seconds until a check is due.
+        """
+        ...
+
+    async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
+        """Remember which table a name stands for.
+
+        Returns:
+            Whether that made it another one: no entry from before counts any more. So it is
+            where the id was unknown so far, unless all entries are younger than TABLE_SURE_S.
+        """
         ...

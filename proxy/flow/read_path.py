@@ -6,6 +6,7 @@ Scan go the same way (`proxy.flow.query_path`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -16,7 +17,7 @@ from proxy.core.item_size import read_units
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
+from proxy.core.values import BypassReason, CacheKey, Outcome, TableName, Verdict
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -32,7 +33,7 @@ class NotUnderstoodError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReadPorts:
-    """What the read path works with."""
+    """What the read path works with; `note` is told of each table whose entries may be served."""
 
     store: Store
     exchange: Exchange
@@ -42,6 +43,7 @@ class ReadPorts:
     tasks: TaskOwner
     clock: Clock
     emit: Emit
+    note: Callable[[TableName], None]
 
 
 class ReadPath:
@@ -91,6 +93,7 @@ class ReadPath:
             UpstreamFailed: upstream gave no answer and no entry may stand in for it.
             NotCached: only the store may answer, and cannot.
         """
+        self._ports.note(plan.table)
         if plan.control.refresh:
             return await self._refreshed(plan, sighting)
         entry = sighting.entry

@@ -20,7 +20,7 @@ from proxy.core.fence import (
     stamp_of,
 )
 from proxy.core.pages import PageIdentity
-from proxy.core.policy import FencePolicy
+from proxy.core.policy import TABLE_SURE_S, FencePolicy
 from proxy.core.record import Entry, EntryDraft, Leased, Pending, Tombstone, decode_record
 from proxy.core.values import (
     CacheKey,
@@ -29,6 +29,7 @@ from proxy.core.values import (
     Generation,
     Incarnation,
     Layout,
+    TableId,
     TableName,
     Token,
 )
@@ -154,6 +155,15 @@ class World:
         raw = self.raw(key or self.item.cache_key)
         assert raw is not None
         return unpack(raw)
+
+    async def scope_parts(self, key: CacheKey | None = None) -> ScopeBytes:
+        """Return a scope's record, of the table if not told otherwise; makes it if need be."""
+        key = key or self.item.table_key
+        if self.raw(key) is None:
+            await self.store.lookup_page(self.page)
+        record = self.parts(key)
+        assert isinstance(record, ScopeBytes)
+        return record
 
     def expire(self, key: CacheKey) -> None:
         """Let the lease or the markers in a record run out."""
@@ -1094,7 +1104,8 @@ async def test_writers_in_flight_on_one_scope_are_bounded(world: World) -> None:
     live_ms = world.now_ms() + HOUR_MS
     crowd = tuple((CLOCK.token(), live_ms) for _ in range(PENDING_MAX))
     for key in (world.page.scope_key, world.item.table_key):
-        world.put(key, ScopeBytes(b"generate", crowd).pack())
+        record = await world.scope_parts(key)
+        world.put(key, replace(record, markers=crowd).pack())
     with pytest.raises(StoreUnavailable) as full:
         await world.store.begin_scope(world.page.scope_key, token=CLOCK.token())
     assert full.value.failure is StoreFailure.FULL
@@ -1112,3 +1123,147 @@ async def test_a_scope_of_another_release_is_left_alone(world: World, scope: str
     with pytest.raises(StoreUnavailable):
         await world.store.lookup_page(world.page)
     assert world.raw(key) == later
+
+
+# Which table it is
+
+
+ONE_TABLE, OTHER_TABLE = TableId(b"this is a table."), TableId(b"this is another.")
+
+
+async def test_a_check_is_claimed_once_per_interval(world: World) -> None:
+    """All others are told when the next is due; then again one of them gets it."""
+    claim, key = world.store.claim_check, world.item.table_key
+    assert await claim(key, interval_s=100.0) == 0.0
+    assert 90.0 < await claim(key, interval_s=100.0) <= 100.0
+    table = await world.scope_parts()
+    world.put(key, replace(table, checked_ms=table.checked_ms - 100_000).pack())
+    assert await claim(key, interval_s=100.0) == 0.0
+    assert await claim(key, interval_s=100.0) > 0.0
+
+
+async def test_a_claim_leaves_entries_and_pages(world: World) -> None:
+    """Looking which table it is changes nothing."""
+    await world.fill_page("page")
+    await filled(world)
+    await world.store.claim_check(world.item.table_key, interval_s=100.0)
+    assert await body_seen(world) == shows("one")
+    assert (await world.store.lookup_page(world.page)).sighting.entry is not None
+
+
+async def test_the_same_table_keeps_its_entries(world: World) -> None:
+    """Both when it is told for the first time, soon after the first entries, and ever after."""
+    await filled(world)
+    for _ in range(2):
+        assert not await world.store.identify_table(world.item.table_key, ONE_TABLE)
+        assert await body_seen(world) == shows("one")
+
+
+async def test_another_table_voids_entries_and_stamp(world: World) -> None:
+    """As often as it is another one."""
+    key = world.item.table_key
+    await world.store.identify_table(key, ONE_TABLE)
+    for table_id in (OTHER_TABLE, ONE_TABLE):
+        generation = await filled(world)
+        assert await world.store.identify_table(key, table_id)
+        seen = await world.store.lookup(world.item)
+        assert seen.entry is None
+        assert stamp_of(seen.generation) != stamp_of(generation)
+
+
+async def test_a_table_unknown_for_long_voids_entries(world: World) -> None:
+    """They may be of a table that was there before the first answer."""
+    await filled(world)
+    table = await world.scope_parts()
+    long_ago_ms = table.raised_ms - round(2 * TABLE_SURE_S * 1000)
+    world.put(world.item.table_key, replace(table, raised_ms=long_ago_ms).pack())
+    assert await world.store.identify_table(world.item.table_key, ONE_TABLE)
+    assert await body_seen(world) is None
+    assert not await world.store.identify_table(world.item.table_key, ONE_TABLE)
+
+
+@pytest.mark.parametrize("remade", [True, False])
+async def test_writes_leave_what_is_known_of_the_table(world: World, *, remade: bool) -> None:
+    """A write to all items keeps id and claim, also one that may have made the table anew."""
+    key, token = world.item.table_key, CLOCK.token()
+    await world.store.identify_table(key, ONE_TABLE)
+    await world.store.claim_check(key, interval_s=100.0)
+    before = await world.scope_parts()
+    await world.store.lookup_page(world.page)
+    await world.store.begin_table(key, token=token)
+    await world.store.end_table(key, token=token, outcome=WriteOutcome.INVALIDATED, remade=remade)
+    after = await world.scope_parts()
+    assert (after.table_id, after.checked_ms) == (ONE_TABLE, before.checked_ms)
+    assert before.checked_ms > 0
+
+
+async def test_a_check_keeps_writes_in_flight(world: World) -> None:
+    """A table that is written to stays pending, whichever it is."""
+    await world.store.begin_table(world.item.table_key, token=CLOCK.token())
+    for table_id in (ONE_TABLE, OTHER_TABLE):
+        await world.store.claim_check(world.item.table_key, interval_s=0.0)
+        await world.store.identify_table(world.item.table_key, table_id)
+        assert (await world.store.lookup(world.item)).table_pending
+
+
+async def test_a_table_of_another_release_is_not_checked(world: World) -> None:
+    """Its record is left as it is."""
+    later = b"G\x02 of a later release"
+    world.put(world.item.table_key, later)
+    assert await world.store.claim_check(world.item.table_key, interval_s=7.0) == 7.0
+    assert not await world.store.identify_table(world.item.table_key, ONE_TABLE)
+    assert world.raw(world.item.table_key) == later
+
+
+# Scopes of another incarnation
+
+
+ELSEWHERE = Incarnation(b"elsewher")
+
+
+@pytest.mark.parametrize("scope", ["table", "scope"])
+async def test_a_scope_of_another_incarnation_does_not_count(world: World, scope: str) -> None:
+    """Its generation is no longer any entry's, whatever the entry's own incarnation."""
+    await filled(world)
+    await world.fill_page("page")
+    key = world.item.table_key if scope == "table" else world.page.scope_key
+    before = await world.scope_parts(key)
+    world.put(key, replace(before, incarnation=ELSEWHERE, table_id=ONE_TABLE).pack())
+    assert (await world.store.lookup_page(world.page)).sighting.entry is None
+    assert (await body_seen(world) is None) == (scope == "table")
+    after = await world.scope_parts(key)
+    assert after.incarnation != ELSEWHERE
+    assert after.generation != before.generation
+    assert after.table_id == bytes(16)
+
+
+async def test_pages_are_announced_anew_in_another_incarnation(world: World) -> None:
+    """The record may be from before an announcement that a writer of today did not see."""
+    await world.pages_ready()
+    table = await world.scope_parts()
+    world.put(world.item.table_key, replace(table, incarnation=ELSEWHERE).pack())
+    begun = await world.store.begin(world.item, token=CLOCK.token())
+    assert (begun.generation, begun.pages) == (None, True)
+    assert not (await world.store.lookup_page(world.page)).ready
+
+
+@pytest.mark.parametrize("scope", ["table", "scope"])
+async def test_writes_in_flight_count_in_every_incarnation(world: World, scope: str) -> None:
+    """A write that began before a fail-over keeps its scope unserved until it ends."""
+    await world.fill_page("page")
+    token = CLOCK.token()
+    if scope == "table":
+        key = world.item.table_key
+        await world.store.begin_table(key, token=token)
+    else:
+        key = world.page.scope_key
+        await world.store.begin_scope(key, token=token)
+    world.put(key, replace(await world.scope_parts(key), incarnation=ELSEWHERE).pack())
+    assert (await world.store.lookup_page(world.page)).sighting.table_pending
+    outcome = WriteOutcome.ABORTED
+    if scope == "table":
+        await world.store.end_table(key, token=token, outcome=outcome, remade=False)
+    else:
+        await world.store.end_scope(key, token=token, outcome=outcome)
+    sighting = (await world.store.lookup_page(world.page)).sighting
+    assert (sighting.table_pending, sighting.entry) == (False, None)

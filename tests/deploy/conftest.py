@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.values import BypassReason, FenceResult, FillResult, Outcome, TableName
+from proxy.core.values import (
+    BypassReason,
+    FenceResult,
+    FillResult,
+    Outcome,
+    TableCheck,
+    TableName,
+)
 from proxy.edge.metrics import BREAKER_STATES, Metrics, MetricsIdentity
 from proxy.flow import events
 from tests.support.tools import missing
@@ -66,6 +73,8 @@ def every_event() -> Iterator[events.Event]:
         yield events.FillEnded(table, fill_result)
     for fence_result in FenceResult:
         yield events.FenceEnded(table, fence_result)
+    for check in TableCheck:
+        yield events.TableChecked(table, check)
     for upstream_failure in UpstreamFailure:
         yield events.UpstreamSilent("GetItem", table, upstream_failure)
     for store_failure in StoreFailure:

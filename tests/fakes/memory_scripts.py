@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.core.policy import FencePolicy
 from tests.fakes.record_bytes import (
+    UNKNOWN_TABLE,
     EntryBytes,
     ItemBytes,
     LeaseBytes,
@@ -67,6 +68,17 @@ class Granted:
     word: str
     detail: bytes | int = 0
     fields: Fields | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeCall:
+    """What every step on a scope's record brings; `keep_ms` is 0 for a table's."""
+
+    step: str
+    incarnation: bytes
+    fresh: bytes
+    token: bytes = b""
+    keep_ms: int = 0
 
 
 class MemoryScripts:
@@ -238,47 +250,90 @@ class MemoryScripts:
         else:
             self._put_tombstone(key)
 
-    def scope(
-        self, key: bytes, step: str, *, fresh: bytes, token: bytes, keep_ms: int
-    ) -> bytes | None:
-        """Learn, announce, begin, abort or end on a scope's record; None when it is full."""
-        now_ms = self._now_ms()
-        raw = self.get(key)
-        known = unpack(raw) if raw is not None else None
-        if not isinstance(known, ScopeBytes):
-            known = None
-        announces = step == "announce" and (known is None or known.pages_from_ms == 0)
+    def scope(self, key: bytes, call: ScopeCall) -> bytes | None:
+        """Take any other step on a scope's record; None when it is full."""
+        now_ms, step = self._now_ms(), call.step
+        raw, known = self._scope(key)
+        before = self._counting(known, call)
+        announces = step == "announce" and before.pages_from_ms == 0
         reads = step in ("learn", "announce")
         if reads and raw is not None and known is None:
             return raw
-        mine = known is not None and any(each == token for each, _ in known.markers)
-        others = [each for each in known.markers if each[0] != token] if known else []
+        mine = known is not None and any(each == call.token for each, _ in known.markers)
+        others = [each for each in known.markers if each[0] != call.token] if known else []
         live = [each for each in others if each[1] > now_ms]
         dead = len(live) < len(others)
-        if reads and raw is not None and not dead and not announces:
+        if reads and before is known and not dead and not announces:
             return raw
         if step == "begin":
             if len(live) >= PENDING_MAX:
                 return None
-            live.append((token, now_ms + self._marker_ms))
-        before = known or ScopeBytes(fresh, raised_ms=now_ms)
+            live.append((call.token, now_ms + self._marker_ms))
         after = replace(before, markers=tuple(live))
         ends = step in ("abort", "end")
         if dead or step == "remake" or (ends and not mine):
-            after = replace(after, generation=fresh, raised_ms=now_ms)
+            after = replace(after, generation=call.fresh, raised_ms=now_ms)
         elif step == "end":
             raised = (int.from_bytes(before.generation[4:], "big") + 1) % 2**32
             generation = before.generation[:4] + raised.to_bytes(4, "big")
             after = replace(after, generation=generation, raised_ms=now_ms)
         if announces:
             after = replace(after, pages_from_ms=now_ms + self._marker_ms)
-        kept = known is not None and after.generation == known.generation
-        if keep_ms and ends and not live and not kept:
+        kept = before is known and after.generation == before.generation
+        if call.keep_ms and ends and not live and not kept:
             self.records.pop(key, None)
         else:
-            lives_ms = now_ms + keep_ms + self._marker_ms if keep_ms else None
+            lives_ms = now_ms + call.keep_ms + self._marker_ms if call.keep_ms else None
             self.records[key] = Stored(after.pack(), lives_ms)
         return after.pack()
+
+    def due(self, key: bytes, call: ScopeCall, *, interval_ms: int) -> int | bytes:
+        """Claim a table's check and return its record, or return how long nobody need check."""
+        raw, known = self._scope(key)
+        if raw is not None and known is None:
+            return interval_ms
+        before = self._counting(known, call)
+        left_ms = before.checked_ms + interval_ms - self._now_ms()
+        if left_ms > 0:
+            return left_ms
+        return self._put_table(key, replace(before, checked_ms=self._now_ms()), call)
+
+    def identify(
+        self, key: bytes, call: ScopeCall, *, table_id: bytes, sure_ms: int
+    ) -> int | bytes:
+        """Remember which table this is; return its record where that made it another, else 0."""
+        now_ms = self._now_ms()
+        raw, known = self._scope(key)
+        before = self._counting(known, call)
+        if before.table_id == table_id or (raw is not None and known is None):
+            return 0
+        after = replace(before, table_id=table_id)
+        other = before.table_id != UNKNOWN_TABLE or now_ms - before.raised_ms > sure_ms
+        if other:
+            after = replace(after, generation=call.fresh, raised_ms=now_ms)
+        written = self._put_table(key, after, call)
+        return written if other else 0
+
+    def _put_table(self, key: bytes, record: ScopeBytes, call: ScopeCall) -> bytes:
+        """Put a table's record; a writer in it that died raises."""
+        now_ms = self._now_ms()
+        live = tuple(each for each in record.markers if each[1] > now_ms)
+        if len(live) < len(record.markers):
+            record = replace(record, markers=live, generation=call.fresh, raised_ms=now_ms)
+        self.records[key] = Stored(record.pack(), None)
+        return record.pack()
+
+    def _scope(self, key: bytes) -> tuple[bytes | None, ScopeBytes | None]:
+        raw = self.get(key)
+        record = unpack(raw) if raw is not None else None
+        return raw, record if isinstance(record, ScopeBytes) else None
+
+    def _counting(self, known: ScopeBytes | None, call: ScopeCall) -> ScopeBytes:
+        """Return a record that counts: the known one itself, or one anew with its markers."""
+        if known is not None and known.incarnation == call.incarnation:
+            return known
+        markers = known.markers if known is not None else ()
+        return ScopeBytes(call.incarnation, call.fresh, markers, raised_ms=self._now_ms())
 
     def _read(self, key: bytes) -> tuple[bytes | None, ItemBytes | None]:
         raw = self.get(key)

@@ -26,7 +26,7 @@ from proxy.core.fence import (
 )
 from proxy.core.packing import Attributes, field_of, packed, unpacked, unpacked_sighting
 from proxy.core.pages import PageIdentity, PageSighting, sight_page
-from proxy.core.policy import SCOPE_KEPT_S, FencePolicy
+from proxy.core.policy import SCOPE_KEPT_S, TABLE_SURE_S, FencePolicy
 from proxy.core.record import Entry, EntryDraft, Record, ScopeRecord, decode_record, decode_scope
 from proxy.core.values import (
     GENERATION_BYTES,
@@ -35,16 +35,25 @@ from proxy.core.values import (
     FenceResult,
     Generation,
     Incarnation,
+    TableId,
     Token,
 )
 from proxy.flow.ports import Clock
-from tests.fakes.memory_scripts import Fields, Granted, MemoryScripts, NewEntry, Stored
+from tests.fakes.memory_scripts import (
+    Fields,
+    Granted,
+    MemoryScripts,
+    NewEntry,
+    ScopeCall,
+    Stored,
+)
 from tests.fakes.record_bytes import expired, unpack
 
 T = TypeVar("T")
 
 QUARANTINE: Final = "quarantine after a start or fail-over of the store"
 _KEPT_MS: Final = round(SCOPE_KEPT_S * 1000)
+_SURE_MS: Final = round(TABLE_SURE_S * 1000)
 _EPOCH_MS: Final = 1_700_000_000_000  # the store is another machine: its clock is its own
 
 
@@ -179,7 +188,7 @@ class MemoryStore:
 
         def run() -> Sighting:
             raw, table = self.raw(identity.cache_key), self.scope(identity.table_key)
-            if table is None or table.abandoned(self.now_ms()):
+            if table is None or not table.stands(self.incarnation, self.now_ms()):
                 table = self._learn(identity.table_key)
                 raw = None
             seen = sight(
@@ -201,9 +210,10 @@ class MemoryStore:
         def run() -> PageSighting:
             raw, now_ms = self.raw(page.record.cache_key), self.now_ms()
             table, scope = self.scope(page.record.table_key), self.scope(page.scope_key)
-            if table is None or table.abandoned(now_ms) or table.pages_from_ms == 0:
+            here = self.incarnation
+            if table is None or not table.stands(here, now_ms) or table.pages_from_ms == 0:
                 table = self._learn(page.record.table_key, "announce")
-            if scope is None or scope.abandoned(now_ms):
+            if scope is None or not scope.stands(here, now_ms):
                 scope = self._learn(page.scope_key, keep_ms=_KEPT_MS)
             return sight_page(
                 decode_record(raw) if raw is not None else None,
@@ -263,7 +273,8 @@ class MemoryStore:
             if not begun:
                 raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one item")
             table = self.scope(identity.table_key)
-            return begun_under(table, there=self.raw(identity.table_key) is not None)
+            there = self.raw(identity.table_key) is not None
+            return begun_under(table, self.incarnation, there=there)
 
         return await self._step("begin", identity.cache_key, run)
 
@@ -335,16 +346,39 @@ class MemoryStore:
 
         return await self._step("generation", table_key, run)
 
+    async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
+        """See `ports.Store`."""
+
+        def run() -> float:
+            call, interval_ms = self._call("due"), round(interval_s * 1000)
+            left = self.scripts.due(table_key, call, interval_ms=interval_ms)
+            return left / 1000 if isinstance(left, int) else 0.0
+
+        return await self._step("claim_check", table_key, run)
+
+    async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
+        """See `ports.Store`."""
+
+        def run() -> bool:
+            call = self._call("identify")
+            told = self.scripts.identify(table_key, call, table_id=table_id, sure_ms=_SURE_MS)
+            return bool(told)
+
+        return await self._step("identify_table", table_key, run)
+
     # Inside
 
     def _scope_step(
         self, scope_key: CacheKey, step: str, token: bytes, *, keep_ms: int = 0
     ) -> bytes:
-        fresh = self._fresh(GENERATION_BYTES)
-        record = self.scripts.scope(scope_key, step, fresh=fresh, token=token, keep_ms=keep_ms)
+        record = self.scripts.scope(scope_key, self._call(step, token, keep_ms=keep_ms))
         if record is None:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one scope")
         return record
+
+    def _call(self, step: str, token: bytes = b"", *, keep_ms: int = 0) -> ScopeCall:
+        fresh = self._fresh(GENERATION_BYTES)
+        return ScopeCall(step, self.incarnation, fresh, token, keep_ms)
 
     def _learn(self, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0) -> ScopeRecord:
         scope = decode_scope(self._scope_step(scope_key, step, b"", keep_ms=keep_ms))

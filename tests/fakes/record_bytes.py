@@ -15,11 +15,13 @@ FORMAT: Final = b"\x01"
 PAST_MS: Final = 1
 """A time that was over long ago."""
 
+UNKNOWN_TABLE: Final = bytes(16)
+
 _ENTRY_HEAD: Final = struct.Struct(">2s8s8s16sQQQ")
 _ENTRY_BYTES_MIN: Final = 67
 _LEASE: Final = struct.Struct(">2s8s16sQc")
 _MARKER: Final = struct.Struct(">16s8sQc")
-_SCOPE: Final = struct.Struct(">2s8sQQH")
+_SCOPE: Final = struct.Struct(">2s8s8sQQ16sQH")
 _SCOPE_MARKER: Final = struct.Struct(">16sQ")
 
 
@@ -105,18 +107,24 @@ class TombstoneBytes:
 class ScopeBytes:
     """State G; each marker is a token and a deadline."""
 
+    incarnation: bytes
     generation: bytes
     markers: tuple[tuple[bytes, int], ...] = ()
     raised_ms: int = 0
     pages_from_ms: int = 0
+    table_id: bytes = UNKNOWN_TABLE
+    checked_ms: int = 0
 
     def pack(self) -> bytes:
         """Return the record."""
         head = _SCOPE.pack(
             b"G" + FORMAT,
+            self.incarnation,
             self.generation,
             self.raised_ms,
             self.pages_from_ms,
+            self.table_id,
+            self.checked_ms,
             len(self.markers),
         )
         return head + b"".join(_SCOPE_MARKER.pack(*each) for each in self.markers)
@@ -147,9 +155,12 @@ def unpack(raw: bytes) -> AnyBytes | None:
         case b"T":
             return TombstoneBytes(int.from_bytes(raw[2:10], "big"))
         case b"G":
-            _, generation, raised_ms, pages_from_ms, _ = _SCOPE.unpack_from(raw)
+            _, incarnation, generation, raised_ms, pages_from_ms, *table, _ = _SCOPE.unpack_from(
+                raw
+            )
             writers = tuple(_SCOPE_MARKER.iter_unpack(raw[_SCOPE.size :]))
-            return ScopeBytes(generation, writers, raised_ms, pages_from_ms)
+            times = (raised_ms, pages_from_ms)
+            return ScopeBytes(incarnation, generation, writers, *times, *table)
         case _:
             return None
 
@@ -194,10 +205,15 @@ def timed(record: AnyBytes, change: Callable[[int], int]) -> AnyBytes:
             return PendingBytes(changed, entry(hidden) if hidden else None)
         case TombstoneBytes():
             return TombstoneBytes(change(record.until_ms))
-        case ScopeBytes(pages_from_ms=pages_from_ms):
+        case ScopeBytes(pages_from_ms=pages_from_ms, checked_ms=checked_ms):
             until = tuple((token, change(deadline_ms)) for token, deadline_ms in record.markers)
-            pages_from_ms = change(pages_from_ms) if pages_from_ms else 0
-            return ScopeBytes(record.generation, until, change(record.raised_ms), pages_from_ms)
+            return replace(
+                record,
+                markers=until,
+                raised_ms=change(record.raised_ms),
+                pages_from_ms=change(pages_from_ms) if pages_from_ms else 0,
+                checked_ms=change(checked_ms) if checked_ms else 0,
+            )
 
 
 def _flag(given: bool) -> bytes:  # noqa: FBT001 - one value

@@ -30,9 +30,10 @@ PATIENT = {
     "fence.lease_s": 60,
     "fence.lease_wait_s": 60,
     "upstream.read_timeout_s": 60,
-    # No heartbeat between two looks at the store's counters.
+    # No heartbeat, and no look at the table, between two looks at the store's counters.
     "store.heartbeat_s": 60,
     "store.heartbeat_age_s_max": 300,
+    "upstream.table_check_s": 0,
 }
 
 

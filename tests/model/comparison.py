@@ -129,6 +129,8 @@ def _settled(done: Done, now_ms: int) -> tuple[Any, Any]:
         match given:
             case ("wait", left_ms, None):
                 return ("wait", units(now_ms + left_ms))
+            case int() if given > 1:  # how long until a check is due
+                return units(now_ms + given)
             case ("hit", raw, fields):
                 return ("hit", record(raw), fields)
             case bytes():

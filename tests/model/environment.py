@@ -45,6 +45,8 @@ class Environment:
             yield "THE STORE FORGETS", s._replace(item=None, table=None, faults=0), None
         if "failover" in self._options:
             yield from self._failover(s)
+        if "table-failover" in self._options:
+            yield from self._table_failover(s)
 
     def _markers_end(self, s: State) -> Iterator[Step]:
         early = "early" in self._options
@@ -67,8 +69,21 @@ class Environment:
                 item=s.lagging, lagging=None, incarnation=1, gate_open=False, faults=0
             )
             yield "THE STORE'S REPLICA IS PROMOTED", promoted, None
+        yield from self._gate(s)
+
+    def _table_failover(self, s: State) -> Iterator[Step]:
+        if s.faults and s.lagging != s.table:
+            yield "the table's replica is in step", s._replace(lagging=s.table), None
+        if s.faults:
+            promoted = s._replace(
+                table=s.lagging, lagging=None, table_incarnation=1, gate_open=False, faults=0
+            )
+            yield "THE TABLE'S REPLICA IS PROMOTED", promoted, None
+        yield from self._gate(s)
+
+    def _gate(self, s: State) -> Iterator[Step]:
         in_flight = any(
-            each.incarnation != s.incarnation and each.phase in ("sent", "limbo", "applied")
+            each.fail_overs != s.fail_overs and each.phase in ("sent", "limbo", "applied")
             for each in s.writers
         )
         if not s.gate_open and not in_flight:

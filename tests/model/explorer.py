@@ -72,10 +72,10 @@ class _World:
             item = self._specification.perform(leased, fill).after
         return State(
             item=item,
-            table=Stored(ScopeBytes(generation).pack(), None),
+            table=Stored(ScopeBytes(incarnation_of(0), generation).pack(), None),
             readers=(Reader(),) * len(self._scenario.readers),
             writers=(Writer(),) * len(self._scenario.writers),
-            faults=int(bool(self._scenario.options & {"flush", "failover"})),
+            faults=int(bool(self._scenario.options & {"flush", "failover", "table-failover"})),
         )
 
     def steps(self, s: State) -> Iterator[Step]:

@@ -10,6 +10,7 @@ from typing import Final
 from tests.fakes.memory_scripts import PENDING_MAX, Stored
 from tests.fakes.record_bytes import (
     PAST_MS,
+    UNKNOWN_TABLE,
     EntryBytes,
     ItemBytes,
     LeaseBytes,
@@ -27,6 +28,7 @@ from tests.model.steps import (
     MARKER_MS,
     PAYLOAD_HEAD,
     SOFT_MS,
+    SURE_MS,
     TOMBSTONE_MS,
     Call,
     Specification,
@@ -40,6 +42,8 @@ FORMERLY: Final = generation_of(0)
 ME: Final = token_of("me", 0)
 OTHER: Final = token_of("other", 0)
 THIRD: Final = token_of("third", 0)
+TABLE_ID: Final = b"this is a table."
+OTHER_ID: Final = b"this is another."
 
 
 def explore_grid(specification: Specification) -> None:
@@ -149,14 +153,21 @@ def _scopes(now_ms: int) -> Iterator[Stored]:
     markers += [((OTHER, PAST_MS), (THIRD, live_ms), (ME, live_ms))]
     markers += [tuple((token_of("many", i), live_ms) for i in range(PENDING_MAX))]
     for each in markers:
-        for raised_ms, pages_from_ms in ((PAST_MS, 0), (PAST_MS, live_ms)):
-            yield Stored(ScopeBytes(NOW, each, raised_ms, pages_from_ms).pack(), None)
-        yield Stored(ScopeBytes(NOW, each, PAST_MS).pack(), now_ms + HARD_MS)
+        for pages_from_ms, here in ((0, HERE), (live_ms, HERE), (live_ms, ELSEWHERE)):
+            table = ScopeBytes(here, NOW, each, PAST_MS, pages_from_ms, TABLE_ID, checked_ms=now_ms)
+            yield Stored(table.pack(), None)
+        yield Stored(ScopeBytes(HERE, NOW, each, PAST_MS).pack(), now_ms + HARD_MS)
+    for raised_ms, at_ms in product((PAST_MS, now_ms - SURE_MS // 2), (0, PAST_MS, now_ms)):
+        for table_id in (UNKNOWN_TABLE, TABLE_ID, OTHER_ID):
+            table = ScopeBytes(HERE, NOW, (), raised_ms, 0, table_id, checked_ms=at_ms)
+            yield Stored(table.pack(), None)
     yield Stored(b"G\x02 of a later release", None)
 
 
 def _scope_calls() -> Iterator[Call]:
     words = (("learn", b""), ("announce", b""), ("begin", ME), ("abort", ME), ("end", ME))
     for keep_ms, (step, token) in product((0, KEEP_MS), words):
-        yield steps.scope(step, generation_of(2), token, keep_ms=keep_ms)
-    yield steps.scope("remake", generation_of(2), ME)
+        yield steps.scope(step, HERE, generation_of(2), token, keep_ms=keep_ms)
+    yield steps.scope("remake", HERE, generation_of(2), ME)
+    yield steps.due(HERE, generation_of(2))
+    yield steps.identify(HERE, generation_of(2), TABLE_ID)

@@ -141,7 +141,7 @@ class _World:
             case "table":
                 after = s
                 table = decode_scope(s.table.raw) if s.table else None
-                dead = table is None or table.abandoned(self._specification.now_ms)
+                dead = table is None or not table.stands(_HERE, self._specification.now_ms)
                 if dead or (table and table.pages_from_ms == 0):
                     after = self._on(s, "table", "announce", b"")
                 assert after.table is not None, "an announcement leaves a record"
@@ -162,7 +162,7 @@ class _World:
     def _sighted(self, s: State, i: int) -> Step:
         after = s
         scope = decode_scope(s.scope.raw) if s.scope else None
-        if scope is None or scope.abandoned(self._specification.now_ms):
+        if scope is None or not scope.stands(_HERE, self._specification.now_ms):
             after = self._on(s, "scope", "learn", b"")
         assert after.scope is not None, "who learned a scope left a record"
         seen = self._see(s.readers[i], after.scope.raw)
@@ -259,7 +259,7 @@ class _World:
         fresh = generation_of(s.made + 1)
         keep_ms = 0 if name == "table" else KEEP_MS
         before = s.table if name == "table" else s.scope
-        call = steps.scope(word, fresh, token, keep_ms=keep_ms)
+        call = steps.scope(word, _HERE, fresh, token, keep_ms=keep_ms)
         after = self._specification.perform(before, call).after
         made = s.made + 1 if after is not None and fresh in after.raw else s.made
         if name == "table":

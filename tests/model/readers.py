@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from proxy.core.fence import RecordState, Sighting, sight
-from proxy.core.record import decode_record, decode_scope
+from proxy.core.record import ScopeRecord, decode_record, decode_scope
 from proxy.core.values import Digest, Incarnation
 from tests.model import steps
 from tests.model.steps import DIGEST, Specification
@@ -62,10 +62,16 @@ class Readers:
         table = decode_scope(s.table.raw) if s.table else None
         if s.readers[i].incarnation != s.incarnation:
             yield self._go("lost its connection", s, i, "fetch only")
-        elif table is None or table.abandoned(self._specification.now_ms):
+        elif table is None or not self._stands(table, s):
             yield self._go("must learn the generation", s, i, "learn", found=None)
         else:
             yield self._sighted(i, s)
+
+    def _stands(self, table: ScopeRecord, s: State) -> bool:
+        here = table.incarnation
+        if "trusting" not in self._scenario.options:
+            here = Incarnation(incarnation_of(s.table_incarnation))
+        return table.stands(here, self._specification.now_ms)
 
     def _sighted(self, i: int, s: State) -> Step:
         me, kind = s.readers[i], self._scenario.readers[i]

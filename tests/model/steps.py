@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from proxy.core.packing import unpacked
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, Leased, Packing, decode_record
-from tests.fakes.memory_scripts import Fields, MemoryScripts, NewEntry, Stored
+from tests.fakes.memory_scripts import Fields, MemoryScripts, NewEntry, ScopeCall, Stored
 from tests.fakes.memory_store import beside, not_compressed
 
 UNIT_MS: Final = 10_000_000
@@ -26,6 +26,8 @@ SOFT_MS: Final = 11 * UNIT_MS
 HARD_MS: Final = 19 * UNIT_MS
 KEEP_MS: Final = 23 * UNIT_MS
 AT_ONCE_MS: Final = 2**53  # sent so late that the command cannot have waited
+INTERVAL_MS: Final = 13 * UNIT_MS
+SURE_MS: Final = 2 * UNIT_MS
 
 FENCE: Final = FencePolicy(
     lease_s=LEASE_MS / 1000, marker_s=MARKER_MS / 1000, tombstone_s=TOMBSTONE_MS / 1000
@@ -82,9 +84,21 @@ def invalidate() -> Call:
     return Call("invalidate", (TOMBSTONE_MS,))
 
 
-def scope(step: str, fresh: bytes, token: bytes, *, keep_ms: int = 0) -> Call:
+def scope(
+    step: str, incarnation: bytes, fresh: bytes, token: bytes = b"", *, keep_ms: int = 0
+) -> Call:
     """Take a step on a scope's record; without `keep_ms` on a table's."""
-    return Call("scope", (step, fresh, token, MARKER_MS, keep_ms))
+    return Call("scope", (step, fresh, token, MARKER_MS, keep_ms, incarnation))
+
+
+def due(incarnation: bytes, fresh: bytes) -> Call:
+    """Claim a table's check."""
+    return Call("scope", ("due", fresh, b"", MARKER_MS, 0, incarnation, INTERVAL_MS))
+
+
+def identify(incarnation: bytes, fresh: bytes, table_id: bytes) -> Call:
+    """Say which table it is."""
+    return Call("scope", ("identify", fresh, b"", MARKER_MS, 0, incarnation, table_id, SURE_MS))
 
 
 def draft(
@@ -172,10 +186,21 @@ class Specification:
                 scripts.invalidate(b"")
                 return 1
             case "scope":
-                step, fresh, token, _, keep_ms = arguments
-                return scripts.scope(b"", step, fresh=fresh, token=token, keep_ms=keep_ms) or 0
+                return _run_on_scope(scripts, *arguments)
             case unknown:
                 raise ValueError(unknown)
+
+
+def _run_on_scope(scripts: MemoryScripts, *arguments: Any) -> Any:
+    step, fresh, token, _, keep_ms, incarnation, *more = arguments
+    call = ScopeCall(step, incarnation, fresh, token, keep_ms)
+    match step, more:
+        case "due", [interval_ms]:
+            return scripts.due(b"", call, interval_ms=interval_ms)
+        case "identify", [table_id, sure_ms]:
+            return scripts.identify(b"", call, table_id=table_id, sure_ms=sure_ms)
+        case _:
+            return scripts.scope(b"", call) or 0
 
 
 def _new_entry(*arguments: Any) -> NewEntry:

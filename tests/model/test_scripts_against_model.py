@@ -45,6 +45,8 @@ SCENARIOS = [
     _scenario("reader", "put put", "early crash refuse flush ackonly expiry mixed"),
     _scenario("reader reader", "outsider put", "warm refuse ackonly hash"),
     _scenario("reader", "put put", "warm crash failover hash"),
+    _scenario("reader", "table", "warm crash table-failover"),
+    _scenario("reader reader", "put table", "warm refuse table-failover"),
 ]
 
 
@@ -81,6 +83,14 @@ def test_scripts_do_what_the_specification_does(
         comparison = Comparison(store)
         assert comparison.differences(explored) == []
         assert comparison.differences(grid) == []
+
+
+def test_a_tables_record_of_another_incarnation_must_not_count() -> None:
+    """A fail-over of the table's primary alone would bring back what entries elsewhere carry."""
+    specification = Specification(1_700_000_000_000)
+    trusting = _scenario("reader", "table", "warm table-failover trusting")
+    _, failing_run = explore(trusting, specification)
+    assert failing_run is not None
 
 
 @pytest.mark.store

@@ -23,12 +23,12 @@ class Reader(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """One write; `value` once it took effect, `incarnation` of the store when it began."""
+    """One write; `value` once it took effect, `fail_overs` of the store before it began."""
 
     phase: str = "idle"
     value: int = 0
     generation: bytes | None = None
-    incarnation: int = 0
+    fail_overs: int = 0
 
 
 class State(NamedTuple):
@@ -46,6 +46,12 @@ class State(NamedTuple):
     gate_open: bool = True
     faults: int = 0  # flushes or fail-overs still to come
     lagging: Stored | None = None  # what a replica of the store still holds
+    table_incarnation: int = 0  # in a cluster the table's record has a primary of its own
+
+    @property
+    def fail_overs(self) -> int:
+        """How many there were, of either primary."""
+        return self.incarnation + self.table_incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class Scenario:
         options: "crash" (writers die or lose the reply before or after the effect), "rcrash"
             (readers die), "refuse" (DynamoDB may refuse a write), "expiry" (leases, tombstones
             and entries may run out), "early" (a marker may run out before its write's effect),
-            "flush" or "failover" (once), "warm" (start with an entry), "lag" (entries may run out
+            "flush", "failover" or "table-failover" (once), "trusting" (a table's record counts
+            whatever its incarnation), "warm" (start with an entry), "lag" (entries may run out
             while DynamoDB's replicas lag behind), "hash" (entries are hashes), "mixed" (readers
             fill hashes, writers store strings), "ackonly" (promise only nothing older than
             acknowledged, not what other readers saw).

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from proxy.core.fence import begun_under
 from proxy.core.record import decode_scope
+from proxy.core.values import Incarnation
 from tests.model import steps
 from tests.model.steps import Specification
 from tests.model.world import (
@@ -49,8 +51,9 @@ class Writers:
             call = steps.begin(incarnation_of(s.incarnation), token, gate_open=s.gate_open)
             after = s._replace(item=self._specification.perform(s.item, call).after)
             table = decode_scope(s.table.raw) if s.table else None
-            generation = table.generation if table is not None and table.settled else None
-            begun = Writer("sent", generation=generation, incarnation=s.incarnation)
+            there, here = s.table is not None, Incarnation(incarnation_of(s.table_incarnation))
+            generation = begun_under(table, here, there=there).generation
+            begun = Writer("sent", generation=generation, fail_overs=s.fail_overs)
             yield f"{who} begins", with_writer(after, i, begun), None
             return
         yield from self._flight(s, i)
@@ -73,7 +76,7 @@ class Writers:
         me, token = s.writers[i], token_of("writer", i)
         who = f"table writer {i}"
         if me.phase == "idle":
-            begun = Writer("sent", incarnation=s.incarnation)
+            begun = Writer("sent", fail_overs=s.fail_overs)
             after = on_table(self._specification, s, "begin", token)
             yield f"{who} begins", with_writer(after, i, begun), None
             return
@@ -123,7 +126,8 @@ class Writers:
 def on_table(specification: Specification, s: State, word: str, token: bytes) -> State:
     """Return the world after a step on the table's record."""
     fresh = generation_of(s.made + 1)
-    done = specification.perform(s.table, steps.scope(word, fresh, token))
+    here = incarnation_of(s.table_incarnation)
+    done = specification.perform(s.table, steps.scope(word, here, fresh, token))
     assert done.after is not None, "a table's record stays"
     made = s.made + 1 if fresh in done.after.raw else s.made
     return s._replace(table=done.after, made=made)

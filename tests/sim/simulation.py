@@ -267,7 +267,7 @@ class Run:
         graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts)
         upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
-        proxy = SimProxy(self._started, door, link, graph.dispatcher(upstream))
+        proxy = SimProxy(self._started, door, link, graph.flows(upstream).dispatcher)
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
         return proxy

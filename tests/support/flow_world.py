@@ -25,6 +25,7 @@ from proxy.flow.filler import Filler, Landing
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
+from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
 from tests.fakes.fake_upstream_tables import Json
@@ -36,6 +37,7 @@ E = TypeVar("E")
 
 TABLE = TableName("orders")
 READ_TIMEOUT_S = 5.0
+CHECK_S = 10.0
 
 
 def client_request(operation: str, body: Json | bytes, **headers: str) -> ClientRequest:
@@ -174,6 +176,17 @@ class Proxy:
             tasks=self.tasks,
             clock=clock,
         )
+        self.watch = TableWatch(
+            self.exchange,
+            self.store,
+            schemas=self.schemas,
+            keys=world.keys,
+            tasks=self.tasks,
+            clock=clock,
+            emit=emit,
+            check_s=CHECK_S,
+        )
+        self.exchange.when_lost(self.watch.lost)
         read_ports = ReadPorts(
             store=self.store,
             exchange=self.exchange,
@@ -183,6 +196,7 @@ class Proxy:
             tasks=self.tasks,
             clock=clock,
             emit=emit,
+            note=self.watch.note,
         )
         self.reads = ReadPath(read_ports)
         self.batches = BatchPath(read_ports, self.reads)

@@ -25,7 +25,7 @@ HERE = Incarnation(b"incarnat")
 OTHER_INCARNATION = Incarnation(b"promoted")
 GENERATION = Generation(b"generate")
 DIGEST = Digest(b"digest of this i")
-SETTLED = ScopeRecord(GENERATION, ())
+SETTLED = ScopeRecord(HERE, GENERATION, ())
 ENTRY = Entry(
     incarnation=HERE,
     generation=GENERATION,
@@ -100,7 +100,7 @@ def test_no_entry_counts_while_its_table_is_being_written(
     raw: Record | None, deadline_ms: int
 ) -> None:
     """A table-wide writer, alive or dead, hides every entry of the table."""
-    table = ScopeRecord(GENERATION, (deadline_ms,))
+    table = ScopeRecord(HERE, GENERATION, (deadline_ms,))
     sighting = sight(raw, table, incarnation=HERE, digest=DIGEST, store_now_ms=NOW_MS)
     assert sighting.entry is None
     assert sighting.table_pending
@@ -108,7 +108,7 @@ def test_no_entry_counts_while_its_table_is_being_written(
 
 @pytest.mark.parametrize(
     ("raw", "table"),
-    [*product([None, ENTRY, Pending(LIVE)], [SETTLED, ScopeRecord(GENERATION, (LIVE,))])],
+    [*product([None, ENTRY, Pending(LIVE)], [SETTLED, ScopeRecord(HERE, GENERATION, (LIVE,))])],
 )
 def test_a_sighting_carries_what_a_fill_needs(raw: Record | None, table: ScopeRecord) -> None:
     """Generation and the store's time are those of the reply, whatever the state."""
@@ -125,15 +125,29 @@ def test_a_sighting_carries_what_a_fill_needs(raw: Record | None, table: ScopeRe
         (None, True, Begun(None, pages=True)),
         (SETTLED, True, Begun(GENERATION, pages=False)),
         (replace(SETTLED, pages_from_ms=1), True, Begun(GENERATION, pages=True)),
-        (ScopeRecord(GENERATION, (LIVE,), pages_from_ms=2**40), True, Begun(None, pages=True)),
-        (ScopeRecord(GENERATION, (OVER,)), True, Begun(None, pages=False)),
+        (
+            ScopeRecord(HERE, GENERATION, (LIVE,), pages_from_ms=2**40),
+            True,
+            Begun(None, pages=True),
+        ),
+        (ScopeRecord(HERE, GENERATION, (OVER,)), True, Begun(None, pages=False)),
     ],
 )
 def test_a_writer_fences_pages_unless_none_is_cached_for_sure(
     table: ScopeRecord | None, expected: Begun, *, there: bool
 ) -> None:
     """A record that cannot be read may ask for it; an unsettled one has no generation to give."""
-    assert begun_under(table, there=there) == expected
+    assert begun_under(table, HERE, there=there) == expected
+
+
+@pytest.mark.parametrize("pages_from_ms", [0, 1])
+def test_a_writer_stores_nothing_under_a_table_record_of_another_incarnation(
+    pages_from_ms: int,
+) -> None:
+    """Its generation may be an older one that a fail-over brought back."""
+    table = replace(SETTLED, pages_from_ms=pages_from_ms)
+    begun = begun_under(table, OTHER_INCARNATION, there=True)
+    assert begun == Begun(None, pages=pages_from_ms > 0)
 
 
 @pytest.mark.parametrize("status", range(100, 600))

@@ -18,8 +18,8 @@ PAGE = KEYS.page(TABLE, b"request", KEYS.scan_key(TABLE))
 HERE = Incarnation(b"incarnat")
 NOW_MS = 100_000
 LATE_MS = NOW_MS - STORE_CLOCK_MARGIN_MS
-THEN = ScopeRecord(Generation(b"table   "), (), raised_ms=1_000, pages_from_ms=2_000)
-SCOPE = ScopeRecord(Generation(b"scope   "), (), raised_ms=3_000)
+THEN = ScopeRecord(HERE, Generation(b"table   "), (), raised_ms=1_000, pages_from_ms=2_000)
+SCOPE = ScopeRecord(HERE, Generation(b"scope   "), (), raised_ms=3_000)
 
 
 def see(

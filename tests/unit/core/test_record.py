@@ -25,6 +25,7 @@ from proxy.core.record import (
 from proxy.core.values import Digest, Generation, Incarnation
 
 FORMAT = b"\x01"
+HERE = Incarnation(b"I" * 8)
 U64 = st.integers(0, 2**64 - 1)
 U32 = st.integers(0, 2**32 - 1)
 ENTRIES = st.builds(
@@ -99,10 +100,12 @@ def pending(markers: list[tuple[bytes, bytes, int, bool]], hidden: bytes = b"") 
 def scope(
     generation: bytes, deadlines_ms: list[int], raised_ms: int = 0, pages_from_ms: int = 0
 ) -> bytes:
-    """Spell a scope's record."""
+    """Spell a scope's record of incarnation IIIIIIII."""
     markers = b"".join(b"t" * 16 + u64(deadline_ms) for deadline_ms in deadlines_ms)
     times = u64(raised_ms) + u64(pages_from_ms)
-    return b"G" + FORMAT + generation + times + len(deadlines_ms).to_bytes(2, "big") + markers
+    table = b"which table this" + u64(7)
+    count = len(deadlines_ms).to_bytes(2, "big")
+    return b"G" + FORMAT + b"I" * 8 + generation + times + table + count + markers
 
 
 @given(ENTRIES)
@@ -229,13 +232,14 @@ def test_truncated_records_are_foreign(raw: bytes) -> None:
 def test_a_scope_comes_back_with_its_writers(
     generation: bytes, deadlines_ms: list[int], raised_ms: int, pages_from_ms: int
 ) -> None:
-    """Generation, times and deadlines decode to what was written, in order."""
+    """Incarnation, generation, times and deadlines decode to what was written, in order."""
     raw = scope(generation, deadlines_ms, raised_ms, pages_from_ms)
-    expected = (Generation(generation), tuple(deadlines_ms), raised_ms, pages_from_ms)
-    assert decode_scope(raw) == ScopeRecord(*expected)
+    assert decode_scope(raw) == ScopeRecord(
+        HERE, Generation(generation), tuple(deadlines_ms), raised_ms, pages_from_ms
+    )
 
 
-@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda rest: b"G\x01" + rest))
+@given(st.binary(max_size=90) | st.binary(max_size=90).map(lambda rest: b"G\x01" + rest))
 def test_any_bytes_decode_to_a_scope_or_to_none(raw: bytes) -> None:
     """Whatever the store holds, nothing is raised."""
     assert isinstance(decode_scope(raw), ScopeRecord | None)
@@ -257,13 +261,20 @@ def test_an_unknown_scope_record_is_none(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deadlines_ms", "settled", "abandoned"),
-    [((), True, False), ((10,), False, True), ((11,), False, False), ((1, 11), False, False)],
+    ("deadlines_ms", "settled", "stands"),
+    [((), True, True), ((10,), False, False), ((11,), False, True), ((1, 11), False, True)],
 )
-def test_a_scope_is_abandoned_only_when_every_writer_died(
-    deadlines_ms: tuple[int, ...], *, settled: bool, abandoned: bool
+def test_a_scope_stands_unless_every_writer_died(
+    deadlines_ms: tuple[int, ...], *, settled: bool, stands: bool
 ) -> None:
     """A deadline reached is a death; one live writer keeps the record as it is."""
-    record = ScopeRecord(Generation(b"g" * 8), deadlines_ms)
+    record = ScopeRecord(HERE, Generation(b"g" * 8), deadlines_ms)
     assert record.settled is settled
-    assert record.abandoned(10) is abandoned
+    assert record.stands(HERE, 10) is stands
+
+
+@pytest.mark.parametrize("deadlines_ms", [(), (11,)])
+def test_a_scope_of_another_incarnation_does_not_stand(deadlines_ms: tuple[int, ...]) -> None:
+    """A fail-over may have brought it back, whoever is in it."""
+    record = ScopeRecord(HERE, Generation(b"g" * 8), deadlines_ms)
+    assert not record.stands(Incarnation(b"promoted"), 10)

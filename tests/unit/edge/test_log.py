@@ -13,7 +13,14 @@ import pytest
 import structlog
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.values import BypassReason, FenceResult, FillResult, Outcome, TableName
+from proxy.core.values import (
+    BypassReason,
+    FenceResult,
+    FillResult,
+    Outcome,
+    TableCheck,
+    TableName,
+)
 from proxy.edge.log import EventLog, configure, logger
 from proxy.flow import events
 
@@ -33,6 +40,8 @@ SILENT: list[events.Event] = [
     events.StoreEvictions(5),
 ]
 NOTEWORTHY: list[tuple[events.Event, str, str]] = [
+    (events.TableChecked(ORDERS, TableCheck.REMADE), "warning", "table is another one"),
+    (events.TableChecked(ORDERS, TableCheck.UNKNOWN), "warning", "table cannot be described"),
     (events.FenceEnded(ORDERS, FenceResult.LOST), "warning", "fence marker lost"),
     (
         events.UpstreamSilent("GetItem", ORDERS, UpstreamFailure.TIMEOUT),
@@ -133,6 +142,12 @@ def test_only_a_lost_marker_is_news_of_a_fence(
 ) -> None:
     """Every other end of a fence is ordinary."""
     event_log.on_event(events.FenceEnded(ORDERS, result))
+    assert output.lines() == []
+
+
+def test_a_table_that_stayed_is_no_news(event_log: EventLog, output: Output) -> None:
+    """It is looked at every few seconds."""
+    event_log.on_event(events.TableChecked(ORDERS, TableCheck.SAME))
     assert output.lines() == []
 
 

@@ -15,6 +15,7 @@ from proxy.core.values import (
     FenceResult,
     FillResult,
     Outcome,
+    TableCheck,
     TableName,
     Token,
 )
@@ -78,6 +79,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         events.FenceEnded(ORDERS, FenceResult.LOST),
         "dynaside_fence_ends_total",
         {"table": "orders", "result": "lost"},
+        1,
+    ),
+    (
+        events.TableChecked(ORDERS, TableCheck.REMADE),
+        "dynaside_table_checks_total",
+        {"table": "orders", "result": "remade"},
         1,
     ),
     (

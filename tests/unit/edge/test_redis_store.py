@@ -15,7 +15,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import LeaseState, RecordState, WriteOutcome
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft, Packing
-from proxy.core.values import FenceResult, Generation, Layout, TableName, Token
+from proxy.core.values import FenceResult, Generation, Layout, TableId, TableName, Token
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_store import RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
@@ -43,6 +43,8 @@ STEPS: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
     "end_table": lambda store: store.end_table(
         ITEM.table_key, token=TOKEN, outcome=WriteOutcome.ABORTED, remade=False
     ),
+    "claim_check": lambda store: store.claim_check(ITEM.table_key, interval_s=1.0),
+    "identify_table": lambda store: store.identify_table(ITEM.table_key, TableId(b"i" * 16)),
     "lookup_page": lambda store: store.lookup_page(PAGE),
     "begin_scope": lambda store: store.begin_scope(PAGE.scope_key, token=TOKEN),
     "end_scope": lambda store: store.end_scope(
@@ -127,7 +129,7 @@ async def test_a_server_that_became_a_replica_refuses_each_script(
     own.ask("REPLICAOF", host, str(port))
     store = live.store(FencePolicy())
     steps = ("lease", "fill", "begin", "end", "invalidate", "begin_table", "end_table")
-    for step in (*steps, "begin_scope", "end_scope"):
+    for step in (*steps, "begin_scope", "end_scope", "claim_check", "identify_table"):
         with pytest.raises(StoreUnavailable) as refused:
             await STEPS[step](store)
         assert refused.value.failure is StoreFailure.REFUSED

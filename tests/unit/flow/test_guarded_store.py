@@ -13,7 +13,7 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import WriteOutcome
 from proxy.core.pages import PageIdentity
 from proxy.core.record import EntryDraft
-from proxy.core.values import Generation, Layout
+from proxy.core.values import Generation, Layout, TableId
 from proxy.flow.events import BreakerMoved, Event, StoreAnswered, StoreFailed
 from proxy.flow.guarded_store import GuardedStore
 from tests.fakes.memory_store import MemoryStore, Step
@@ -97,6 +97,10 @@ STEPS: dict[str, Callable[[Guard], Awaitable[object]]] = {
         remade=False,
     ),
     "generation": lambda g: g.store.generation(g.world.identity("a").table_key),
+    "claim_check": lambda g: g.store.claim_check(g.world.identity("a").table_key, interval_s=1.0),
+    "identify_table": lambda g: g.store.identify_table(
+        g.world.identity("a").table_key, TableId(b"i" * 16)
+    ),
     "lookup_page": lambda g: g.store.lookup_page(g.page()),
     "begin_scope": lambda g: g.store.begin_scope(g.page().scope_key, token=g.world.clock.token()),
     "end_scope": lambda g: g.store.end_scope(
@@ -154,6 +158,10 @@ async def test_replies_are_the_stores_own(guard: Guard) -> None:
         identity.table_key, token=token, outcome=WriteOutcome.ABORTED, remade=False
     )
     assert (await guard.store.lookup(identity)).generation == generation
+    assert await guard.store.claim_check(identity.table_key, interval_s=1.0) == 0.0
+    assert await guard.store.claim_check(identity.table_key, interval_s=1.0) == 1.0
+    assert not await guard.store.identify_table(identity.table_key, TableId(b"i" * 16))
+    assert await guard.store.identify_table(identity.table_key, TableId(b"j" * 16))
     page = guard.page()
     seen = (await guard.store.lookup_page(page)).sighting.generation
     await guard.store.begin_scope(page.scope_key, token=token)

@@ -38,6 +38,7 @@ class Reader:
             tasks=proxy.tasks,
             clock=proxy.world.clock,
             emit=proxy.events.append,
+            note=proxy.watch.note,
         )
         self.keys = KeyReader(ports, proxy.reads)
 
