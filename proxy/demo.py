@@ -82,6 +82,7 @@ def _store_flags(*, is_new: bool, dynamodb_is_new: bool) -> dict[str, object]:
         flags["store.namespace"] = f"demo-{secrets.token_hex(4)}"
     if is_new or dynamodb_is_new:
         flags["store.quarantine_s"] = 0
+        flags["store.accept_unfit"] = True
     return flags
 
 

@@ -18,6 +18,7 @@ from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
 from proxy.core.lifecycle import Probes
 from proxy.core.record import RECORD_FORMAT
+from proxy.core.values import Level
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
@@ -97,10 +98,9 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     instance_id = clock.token().hex()
     upstream = await _upstream(frame, endpoints, instance_id)
     keys = KeySpace(settings.store.namespace, endpoints.region)
-    breaker = Breaker(
-        failures_to_open=settings.breaker.failures_to_open, open_s=settings.breaker.open_s
-    )
-    store: Store = GuardedStore(_store(frame, keys), breaker=breaker, clock=clock, emit=emit)
+    breaker = _breaker(settings)
+    lanes = _lanes(frame, keys)
+    store: Store = GuardedStore(_store(frame, lanes), breaker=breaker, clock=clock, emit=emit)
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
@@ -122,7 +122,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
         return ProxyStatus(
             version=VERSION,
             uptime_s=clock.monotonic_s() - started_s,
-            store=StoreStatus(store.serving, store.why_not_serving, breaker.state.value),
+            store=_store_status(store, breaker, lanes),
             debts=len(debts),
             upstream_endpoint=endpoints.dynamodb_url,
             table_default=settings.default_policy,
@@ -131,6 +131,11 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
     return Services(server, ops_app, probes, tasks, debts)
+
+
+def _breaker(settings: Settings) -> Breaker:
+    given = settings.breaker
+    return Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
 
 
 async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:
@@ -162,7 +167,7 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ai
     return await stack.enter_async_context(upstream)
 
 
-def _store(frame: _Frame, keys: KeySpace) -> RedisStore:
+def _lanes(frame: _Frame, keys: KeySpace) -> RedisLanes:
     settings = frame.settings
     given = settings.store
     options = StoreOptions(
@@ -174,15 +179,32 @@ def _store(frame: _Frame, keys: KeySpace) -> RedisStore:
         heartbeat_s=given.heartbeat_s,
         heartbeat_age_s_max=given.heartbeat_age_s_max,
         quarantine_s=given.quarantine_s,
+        fail_over=given.fail_over,
+        fitness_demanded=not given.accept_unfit and _any_strict(settings),
     )
     lanes = RedisLanes(options, keys=keys, clock=frame.clock, emit=frame.emit)
     frame.keep(lanes.serve, "store")
+    return lanes
+
+
+def _store(frame: _Frame, lanes: RedisLanes) -> RedisStore:
+    settings = frame.settings
     return RedisStore(
         lanes,
         fence=settings.fence_policy(),
         clock=frame.clock,
         layout_of=lambda table: settings.policy_of(table).layout,
     )
+
+
+def _store_status(store: Store, breaker: Breaker, lanes: RedisLanes) -> StoreStatus:
+    flaws = tuple(flaw.value for flaw in lanes.fitness.flaws)
+    return StoreStatus(store.serving, store.why_not_serving, breaker.state.value, flaws)
+
+
+def _any_strict(settings: Settings) -> bool:
+    policies = (settings.default_policy, *settings.policies.values())
+    return any(policy.level is Level.STRICT for policy in policies)
 
 
 def _metrics(settings: Settings) -> Metrics:

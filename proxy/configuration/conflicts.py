@@ -141,6 +141,28 @@ def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterat
     if settings.store.url is None and "level" in own:
         why = "strict needs a store: without store.url other proxies would not see our writes"
         yield Conflict((path_of("level"), ("store", "url")), why)
+    if "level" in own:
+        yield from _strict_store_conflicts(settings, path_of("level"))
+
+
+def _strict_store_conflicts(settings: Settings, level: Path) -> Iterator[Conflict]:
+    """Compare the store's times with what `strict` needs after a fail-over."""
+    store = settings.store
+    if store.url is None or store.accept_unfit:
+        return
+    if not store.quarantine_s:
+        why = (
+            "strict needs a quarantine: writes in flight may lose their markers in a fail-over;"
+            " for a store that nobody used before, set store.accept_unfit"
+        )
+        yield Conflict((("store", "quarantine_s"), level), why)
+    elif store.quarantine_s < store.heartbeat_age_s_max:
+        why = (
+            f"must be at least heartbeat_age_s_max ({store.heartbeat_age_s_max}): so long an older"
+            " primary may serve hits"
+        )
+        paths = (("store", "quarantine_s"), ("store", "heartbeat_age_s_max"), level)
+        yield Conflict(paths, why)
 
 
 def _layout_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterator[Conflict]:

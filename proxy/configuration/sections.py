@@ -25,6 +25,7 @@ from proxy.configuration.checks import (
     split_host_port,
 )
 from proxy.core.policy import FencePolicy
+from proxy.core.values import FailOver
 
 HostPort = Annotated[str, AfterValidator(check_host_port)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
@@ -199,6 +200,19 @@ class Store(Section):
         description="Seconds without hits and fills after the store's primary changed, at least"
         " fence.marker_s so that every write in flight has ended. 0 only for a store that nobody"
         " used before, such as the demo's.",
+    )
+    fail_over: FailOver = Field(
+        default=FailOver.SAFE,
+        description="After the store's primary changed, safe refuses writes to strict tables until"
+        " no older primary can serve hits: heartbeat_age_s_max, and after a fail-over"
+        " min-replicas-max-lag + 2 s more. available lets them go on: for that long a proxy that"
+        " still sees the older primary may answer with the item from before.",
+    )
+    accept_unfit: bool = Field(
+        default=False,
+        description="Whether strict tables are served from a store that may lose acknowledged"
+        " changes: one that evicts young markers, has replicas it does not wait for, does not tell,"
+        " or has no quarantine. When false they bypass it.",
     )
 
 

@@ -85,6 +85,7 @@ class StoreFailure(StrEnum):
     REFUSED = "refused"  # an error reply: out of memory, read-only replica, no permission
     CLOSED = "closed"  # not connected, or the breaker is open: nothing was sent
     FULL = "full"  # a bound of ours was reached
+    UNSETTLED = "unsettled"  # the primary is new, and an older one may still serve: nothing sent
 
 
 class StoreUnavailable(ProxyError):

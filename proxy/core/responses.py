@@ -15,6 +15,7 @@ from proxy.core.errors import (
     Overloaded,
     ProxyError,
     RequestRejected,
+    StoreFailure,
     StoreUnavailable,
     UpstreamFailed,
     UpstreamFailure,
@@ -37,6 +38,10 @@ MISSING_TOKEN: Final = "com.amazon.coral.service#MissingAuthenticationTokenExcep
 _STORE_UNAVAILABLE: Final = (
     "dynaside: the store is unavailable, and nothing was sent: the table is strict, or too many"
     " invalidations are owed to the store already"
+)
+_STORE_UNSETTLED: Final = (
+    "dynaside: the store's primary is new, and nothing was sent: writes to strict tables wait"
+    " until no older primary can serve"
 )
 
 _THROTTLES: Final = (
@@ -161,7 +166,8 @@ def error_answer(error: ProxyError) -> Answer:
             message = f"dynaside: {error}"
         case StoreUnavailable():
             outcome, status, error_type = Outcome.FAILED, 500, INTERNAL_SERVER_ERROR
-            message = _STORE_UNAVAILABLE
+            unsettled = error.failure is StoreFailure.UNSETTLED
+            message = _STORE_UNSETTLED if unsettled else _STORE_UNAVAILABLE
         case _:
             outcome, status, error_type = Outcome.FAILED, 500, INTERNAL_SERVER_ERROR
             message = f"dynaside: {error}"
@@ -200,7 +206,8 @@ def _detail(error: ProxyError) -> str | None:
         case UpstreamFailed():
             return f"upstream-{error.failure}"
         case StoreUnavailable():
-            return "store-down"
+            unsettled = error.failure is StoreFailure.UNSETTLED
+            return "store-unsettled" if unsettled else "store-down"
         case Overloaded():
             return "overloaded"
         case _:

@@ -59,6 +59,13 @@ class WriteMode(StrEnum):
     AROUND = "around"
 
 
+class FailOver(StrEnum):
+    """What writes to `strict` tables do while the store's primary is new."""
+
+    SAFE = "safe"  # are refused until no older primary can serve hits any more
+    AVAILABLE = "available"  # go on; proxies that still see the older primary may not see them
+
+
 class Layout(StrEnum):
     """How the store holds an entry."""
 
@@ -108,6 +115,7 @@ class BypassReason(StrEnum):
     TABLE_ARN = "table-arn"
     STORE_DOWN = "store-down"
     STORE_QUARANTINE = "store-quarantine"
+    STORE_UNFIT = "store-unfit"  # the store may lose what level `strict` stands on
     DEBT = "debt"  # a write of this process has not reached the store yet
     PAGE_PENDING = "page-pending"  # a write that may change the page is in flight
     PAGES_SOON = "pages-soon"  # some writer may not know yet that pages of the table are cached

@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from proxy.core.store_fitness import ADVICE
 from proxy.core.values import FenceResult, TableCheck
 from proxy.flow import events
 
@@ -102,11 +103,13 @@ class EventLog:
         self._log = log
         self._repeats = _Repeats(monotonic_s, quiet_s)
         self._serving: events.StoreServing | None = None
+        self._fit = True
         self._breaker_closed = True
         self._debts = 0
         self._credentials: tuple[str, bool] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.StoreServing: self._on_serving,
+            events.StoreFitness: self._on_fitness,
             events.BreakerMoved: self._on_breaker,
             events.CredentialsChanged: self._on_credentials,
             events.UpstreamSilent: self._on_upstream_silent,
@@ -133,6 +136,15 @@ class EventLog:
             self._log.info("store serving", why=event.why)
         else:
             self._log.warning("store not serving", why=event.why)
+
+    def _on_fitness(self, event: events.StoreFitness) -> None:
+        for flaw in event.flaws:
+            bypassed = event.demanded and flaw.disqualifies
+            tell = self._log.error if bypassed else self._log.warning
+            tell("store flawed", flaw=flaw, strict_bypassed=bypassed, advice=ADVICE[flaw])
+        if not event.flaws and not self._fit:
+            self._log.info("store without flaws")
+        self._fit = not event.flaws
 
     def _on_breaker(self, event: events.BreakerMoved) -> None:
         # An outage moves the breaker open, probing, open, … each second: only its ends are news.

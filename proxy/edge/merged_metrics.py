@@ -41,6 +41,7 @@ _RULES: Final[dict[str, Combine]] = {
     "dynaside_config_info": max,
     "dynaside_event_loop_lag_seconds": max,
     "dynaside_store_breaker_state": max,
+    "dynaside_store_flaw": max,
     "dynaside_store_evicted_keys": max,  # each worker reports the store's own count
     "dynaside_store_serving": min,  # 0 as soon as one worker has no store: alerts watch for 0
     "process_max_fds": min,

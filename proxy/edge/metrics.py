@@ -24,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 
 from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.store_fitness import Flaw
 from proxy.core.values import FenceResult, FillResult, Outcome
 from proxy.flow import events
 from proxy.flow.ports import Clock
@@ -250,6 +251,13 @@ class Metrics:
         self._evicted = self._gauge(
             "store_evicted_keys", "Keys the store evicted since its start, by its own count."
         )
+        flaws = Gauge(
+            "dynaside_store_flaw",
+            "1 while the store lacks this for level strict.",
+            ("flaw",),
+            registry=self.registry,
+        )
+        self._flaws = {flaw: flaws.labels(flaw) for flaw in Flaw}
         breaker = Gauge(
             "dynaside_store_breaker_state",
             "1 for the state the store's breaker is in.",
@@ -333,6 +341,7 @@ class Metrics:
             events.StoreAnswered: lambda e: self._store_s[(e.step,)].observe(e.elapsed_s),
             events.StoreFailed: lambda e: self._store_failures[e.step, e.failure].inc(),
             events.StoreServing: lambda e: self._serving.set(e.serving),
+            events.StoreFitness: self._on_fitness,
             events.StoreConnections: self._on_store_connections,
             events.StoreEvictions: lambda e: self._evicted.set(e.evicted_total),
             events.BreakerMoved: self._on_breaker,
@@ -340,6 +349,10 @@ class Metrics:
             events.CredentialsChanged: self._on_credentials,
             events.InvariantViolated: lambda _: self._violations.inc(),
         }
+
+    def _on_fitness(self, event: events.StoreFitness) -> None:
+        for flaw, gauge in self._flaws.items():
+            gauge.set(flaw in event.flaws)
 
     def _on_request(self, event: events.RequestAnswered) -> None:
         operation, outcome = _operation(event.operation), event.outcome

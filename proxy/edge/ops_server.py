@@ -34,11 +34,19 @@ LOOPBACK_ONLY: Final = "status is shown to loopback only; use a port-forward or 
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What the proxy thinks of its store; `why` says it in words, without address or secret."""
+    """What the proxy thinks of its store.
+
+    Args:
+        serving: whether hits are allowed.
+        why: why not, in words without address or secret.
+        breaker: the breaker's state.
+        flaws: what the store lacks for level `strict`, by name.
+    """
 
     serving: bool
     why: str
     breaker: str
+    flaws: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,17 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.values import FailOver
+from proxy.edge.redis_fitness import FitnessWatch
 from proxy.edge.redis_lane import Command, Lane, LaneLimits, Replies
-from proxy.edge.redis_primary import PrimaryView, parse_info
+from proxy.edge.redis_primary import PrimaryView, ServerInfo, parse_info, parse_lag
 from proxy.edge.scripts import STEPS, load_script
 from proxy.flow.events import Emit, StoreConnections, StoreEvictions, StoreServing
 from proxy.flow.ports import Clock
 
 _GATE_KEPT_MS: Final = 7 * 24 * 3600 * 1000
-_INFO: Final[Command] = ("INFO", "server", "replication", "stats")
+_INFO: Final[Command] = ("INFO", "server", "replication", "stats", "memory")
+_LAG: Final[Command] = ("CONFIG", "GET", "min-replicas-max-lag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,10 @@ class StoreOptions:
         limits: bounds of each lane.
         heartbeat_s: how often each connection proves that it talks to a primary.
         heartbeat_age_s_max: hits stop when the last proof is older.
-        quarantine_s: how long an incarnation nobody has seen before serves nothing.
+        quarantine_s: how long an incarnation nobody has seen before serves nothing, beside the
+            time that an older primary may have taken writes; 0 for no quarantine at all.
+        fail_over: whether strict writes wait for a new primary to be the only one.
+        fitness_demanded: whether some table is `strict` and its operator takes no risk.
     """
 
     url: str
@@ -51,6 +57,13 @@ class StoreOptions:
     heartbeat_s: float = 1.0
     heartbeat_age_s_max: float = 3.0
     quarantine_s: float = 30.0
+    fail_over: FailOver = FailOver.SAFE
+    fitness_demanded: bool = True
+
+    @property
+    def unsettled_s(self) -> float:
+        """How long hits of an older primary go on, once it takes no writes any more."""
+        return min(self.heartbeat_age_s_max, self.quarantine_s)
 
 
 class RedisLanes:
@@ -74,6 +87,10 @@ class RedisLanes:
         self._any_up = asyncio.Event()
         self._next = 0
         self._told: tuple[bool, str] | None = None
+        self._config_denied = [False] * options.lanes
+        self.fitness = FitnessWatch(
+            clock, emit, demanded=options.fitness_demanded, healed_s=options.quarantine_s
+        )
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
@@ -126,11 +143,26 @@ class RedisLanes:
         """
         return self._pick(lambda index: self._lanes[index].up)
 
+    def _pick_settled(self) -> tuple[Lane, PrimaryView]:
+        now_s = self._clock.monotonic_s()
+
+        def suits(index: int) -> bool:
+            view = self._views[index]
+            return self._lanes[index].up and view is not None and view.settled(now_s)
+
+        try:
+            return self._pick(suits)
+        except StoreUnavailable:
+            self.pick_any()  # raises its own where nothing is connected
+            reason = "the store's primary is new, an older one may still serve"
+            raise StoreUnavailable(StoreFailure.UNSETTLED, reason) from None
+
     def _make_lane(self, index: int) -> Lane:
         async def greet(round_trip: Callable[..., Awaitable[Replies]]) -> None:
             load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
             checked(await round_trip(*load))
-            self._views[index] = await self._heartbeat(round_trip)
+            self._config_denied[index] = False
+            self._views[index] = await self._heartbeat(index, round_trip)
 
         def changed() -> None:
             if not self._lanes[index].up:
@@ -156,11 +188,16 @@ class RedisLanes:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 
-    async def _heartbeat(self, round_trip: Callable[..., Awaitable[Replies]]) -> PrimaryView:
-        sent_s = self._clock.monotonic_s()
-        (info,) = checked(await round_trip(_INFO))
-        server = parse_info(info)
-        quarantine_s = max(0.0, self._options.quarantine_s - server.primary_for_s)
+    async def _heartbeat(
+        self, index: int, round_trip: Callable[..., Awaitable[Replies]]
+    ) -> PrimaryView:
+        options, sent_s = self._options, self._clock.monotonic_s()
+        server = await self._ask(index, round_trip)
+        whole_s = options.quarantine_s
+        if whole_s:
+            # Writes may have begun at an older primary while this one was there already.
+            whole_s += server.traits.old_primary_s
+        quarantine_s = max(0.0, whole_s - server.primary_for_s)
         gate_key = self._keys.gate_key(server.incarnation)
         command: Command = (
             "EVALSHA",
@@ -173,22 +210,44 @@ class RedisLanes:
         ((store_ms, gate_in_ms),) = checked(await round_trip(command))
         self._emit(StoreEvictions(server.evicted_total))
         received_s = self._clock.monotonic_s()
-        return PrimaryView(server.incarnation, sent_s, received_s, store_ms, gate_in_ms / 1000)
+        self.fitness.see(server.incarnation, server.traits)
+        gate_in_s = gate_in_ms / 1000
+        # Both count from when the incarnation was first seen: it settles first, by the difference.
+        settles_in_s = gate_in_s - (options.quarantine_s - options.unsettled_s)
+        if options.fail_over is FailOver.AVAILABLE:
+            settles_in_s = 0.0
+        return PrimaryView(
+            server.incarnation, sent_s, received_s, store_ms, gate_in_s, settles_in_s
+        )
 
-    async def pick_soon(self) -> tuple[Lane, PrimaryView]:
+    async def _ask(self, index: int, round_trip: Callable[..., Awaitable[Replies]]) -> ServerInfo:
+        """Ask the server about itself; once CONFIG was denied, not for that: denials are logged."""
+        if self._config_denied[index]:
+            (info,) = checked(await round_trip(_INFO))
+            return parse_info(info)
+        info, lag = await round_trip(_INFO, _LAG)
+        lag_s_max = parse_lag(lag)
+        self._config_denied[index] = lag_s_max is None
+        (info,) = checked([info])
+        return parse_info(info, lag_s_max)
+
+    async def pick_soon(self, *, settled: bool = False) -> tuple[Lane, PrimaryView]:
         """Return a connected lane, waiting one round trip's time-out for it at most.
 
         A fence is worth that much: without it a write leaves older entries in other proxies until
         the store is back, and lanes that were just cut off mostly are back within milliseconds.
 
+        Args:
+            settled: only one to a primary that no older one can serve beside.
+
         Raises:
-            StoreUnavailable: there is none.
+            StoreUnavailable: there is none; UNSETTLED where there are others.
         """
         if not any(lane.up for lane in self._lanes):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.limits.timeout_s):
                     await self._any_up.wait()
-        return self.pick_any()
+        return self._pick_settled() if settled else self.pick_any()
 
     async def _beat(self) -> None:
         while True:
@@ -205,7 +264,7 @@ class RedisLanes:
             return await lane.submit(*commands)
 
         try:
-            view = await self._heartbeat(round_trip)
+            view = await self._heartbeat(index, round_trip)
         except StoreUnavailable as unavailable:
             # A server that answers but is no primary any more: forget it, and find the new one.
             # A full queue says nothing about the server; leaving would fail all that waits in it.

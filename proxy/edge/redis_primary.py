@@ -6,6 +6,11 @@ never counts again.
 
 *Gate*: a new incarnation may have lost the markers of writes that are still on their way to
 DynamoDB. It serves nothing until the longest of them must have ended: the quarantine.
+
+*Settled*: an older primary, cut off from its replicas, may serve hits for a while after another was
+promoted. Once its replicas were silent for too long (`StoreTraits.old_primary_s`) it takes no
+writes, heartbeats among them, and hits need a heartbeat younger than `heartbeat_age_s_max`. Until
+both have passed, a write acknowledged here could be missing in a hit there.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from hashlib import blake2b
 from typing import Final
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.store_fitness import StoreTraits
 from proxy.core.values import INCARNATION_BYTES, Incarnation
 
 _NEVER_PROMOTED: Final = "0" * 40
@@ -24,22 +30,28 @@ _UPTIME_ROUNDING_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """The parts of `INFO server`, `replication` and `stats` that the protocol stands on.
+    """The parts of `INFO server replication stats memory` that the protocol stands on.
 
     Args:
         incarnation: names this server as primary since its start or promotion.
         primary_for_s: how long at least it has been the primary; 0 when it was ever promoted,
             since a promotion has no time stamp.
         evicted_total: keys evicted for space since its start.
+        traits: what its fitness for `strict` hangs on.
     """
 
     incarnation: Incarnation
     primary_for_s: float
     evicted_total: int
+    traits: StoreTraits
 
 
-def parse_info(info: bytes) -> ServerInfo:
-    """Read the reply of `INFO server replication stats`.
+def parse_info(info: bytes, lag_s_max: float | None = None) -> ServerInfo:
+    """Read the reply of `INFO server replication stats memory`.
+
+    Args:
+        info: the reply.
+        lag_s_max: `min-replicas-max-lag`, which is in no INFO; None where CONFIG is denied.
 
     Raises:
         StoreUnavailable: the server is a replica, or does not say who it is.
@@ -59,7 +71,29 @@ def parse_info(info: bytes) -> ServerInfo:
         incarnation=Incarnation(digest),
         primary_for_s=0.0 if promoted else max(0.0, uptime_s),
         evicted_total=int(fields.get("evicted_keys", 0)),
+        traits=StoreTraits(
+            memory_bytes_max=_number(fields.get("maxmemory")),
+            eviction=fields.get("maxmemory_policy"),
+            replicas=_number(fields.get("connected_slaves")),
+            # Shown only while min-replicas-to-write is in force.
+            replicas_awaited="min_slaves_good_slaves" in fields,
+            promoted=promoted,
+            lag_s_max=lag_s_max,
+        ),
     )
+
+
+def parse_lag(reply: object) -> float | None:
+    """Read the reply of `CONFIG GET min-replicas-max-lag`; None for an error."""
+    if isinstance(reply, dict):
+        reply = [word for pair in reply.items() for word in pair]
+    if not isinstance(reply, list) or len(reply) != len(("name", "content")):
+        return None
+    return _number(reply[1].decode("utf-8", "replace"))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +106,7 @@ class PrimaryView:
         received_s: monotonic time at which its answer was there.
         store_ms: the store's clock in the answer.
         gate_in_s: seconds from then until hits and fills are allowed; 0 when they are.
+        settles_in_s: seconds from then until no older primary can serve hits.
     """
 
     incarnation: Incarnation
@@ -79,6 +114,7 @@ class PrimaryView:
     received_s: float
     store_ms: int
     gate_in_s: float
+    settles_in_s: float = 0.0
 
     def store_now_ms(self, now_s: float) -> int:
         """Return the store's clock, never earlier than it is: counted from before the request."""
@@ -94,7 +130,14 @@ class PrimaryView:
         A heartbeat that said "closed" is enough to open the gate when its time has come, counted
         from before it was sent plus the whole remaining time.
         """
-        return self.gate_in_s <= 0 or now_s - self.sent_s > self.gate_in_s + 1
+        return self._is_over(self.gate_in_s, now_s)
+
+    def settled(self, now_s: float) -> bool:
+        """Tell whether no older primary can serve hits any more, anywhere."""
+        return self._is_over(self.settles_in_s, now_s)
+
+    def _is_over(self, rest_s: float, now_s: float) -> bool:
+        return rest_s <= 0 or now_s - self.sent_s > rest_s + 1
 
     def proven(self, now_s: float, age_s_max: float) -> bool:
         """Tell whether the proof of talking to a primary is young enough for hits."""

@@ -84,6 +84,11 @@ class RedisStore:
         return self._lanes.quarantined
 
     @property
+    def unfit(self) -> bool:
+        """Whether the store may lose what level `strict` stands on."""
+        return self._lanes.fitness.unfit
+
+    @property
     def why_not_serving(self) -> str:
         """In a few words, why `serving` is False."""
         return self._lanes.why_not_serving
@@ -179,9 +184,9 @@ class RedisStore:
         tombstone_ms = self._tombstone_ms
         await self._step(lane, "release", identity.cache_key, view.incarnation, token, tombstone_ms)
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
+    async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
         """Mark a write in flight."""
-        lane, view = await self._lanes.pick_soon()
+        lane, view = await self._lanes.pick_soon(settled=settled)
         gate = int(view.gate_open(self._clock.monotonic_s()))
         begin = step_command(
             "begin",
@@ -228,9 +233,11 @@ class RedisStore:
         lane, _ = self._lanes.pick_any()
         await self._step(lane, "invalidate", identity.cache_key, self._tombstone_ms)
 
-    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
+    async def begin_table(
+        self, table_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """Keep a whole table unserved while a write is in flight."""
-        connection = await self._lanes.pick_soon()
+        connection = await self._lanes.pick_soon(settled=settled)
         await self._begin_scope(connection, table_key, token, keep_ms=0)
 
     async def end_table(
@@ -241,9 +248,11 @@ class RedisStore:
         step = "abort" if outcome is WriteOutcome.ABORTED else done
         await self._scope_step(self._lanes.pick_any(), step, table_key, token)
 
-    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+    async def begin_scope(
+        self, scope_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """Keep a scope's pages unserved while a write is in flight."""
-        connection = await self._lanes.pick_soon()
+        connection = await self._lanes.pick_soon(settled=settled)
         await self._begin_scope(connection, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
 
     async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:

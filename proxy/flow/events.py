@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
     BypassReason,
     FenceResult,
@@ -146,6 +147,14 @@ class StoreServing:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFitness:
+    """What the store lacks for level `strict` changed; `demanded` where a table needs it."""
+
+    flaws: tuple[Flaw, ...]
+    demanded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConnections:
     """Number of open connections to the store now; `opened` is 1 when one was just made."""
 
@@ -203,6 +212,7 @@ Event = (
     | StoreAnswered
     | StoreFailed
     | StoreServing
+    | StoreFitness
     | StoreConnections
     | StoreEvictions
     | BreakerMoved

@@ -28,8 +28,8 @@ class Fence(Protocol):
         """Records whose readers must bypass the store while this fence is owed to it."""
         ...
 
-    async def begin(self) -> None:
-        """Mark the write in flight; raises StoreUnavailable."""
+    async def begin(self, *, settled: bool = False) -> None:
+        """Mark the write in flight; raises StoreUnavailable. `settled` as in `ports.Store`."""
         ...
 
     async def end(self, outcome: WriteOutcome, draft: EntryDraft | None) -> FenceResult:
@@ -61,11 +61,12 @@ class ItemFence:
         """The item's record, and those of its scopes unless no page is cached for sure."""
         return (self._identity.cache_key, *self._scopes())
 
-    async def begin(self) -> None:
+    async def begin(self, *, settled: bool = False) -> None:
         """Put the markers, or move their deadlines."""
-        self._begun = await self._store.begin(self._identity, token=self._token)
-        token = self._scope_token
-        await _all(*(self._store.begin_scope(scope, token=token) for scope in self._scopes()))
+        self._begun = await self._store.begin(self._identity, token=self._token, settled=settled)
+        token, store = self._scope_token, self._store
+        scopes = self._scopes()
+        await _all(*(store.begin_scope(each, token=token, settled=settled) for each in scopes))
 
     async def end(self, outcome: WriteOutcome, draft: EntryDraft | None) -> FenceResult:
         """Remove the markers; leave an entry, the hidden entry or a tombstone, and no old page."""
@@ -137,9 +138,9 @@ class TableFence:
         """The table's record."""
         return (self._table_key,)
 
-    async def begin(self) -> None:
+    async def begin(self, *, settled: bool = False) -> None:
         """Keep the table unserved."""
-        await self._store.begin_table(self._table_key, token=self._token)
+        await self._store.begin_table(self._table_key, token=self._token, settled=settled)
 
     async def end(self, outcome: WriteOutcome, draft: EntryDraft | None) -> FenceResult:
         """Serve the table again, its older entries only if nothing changed."""

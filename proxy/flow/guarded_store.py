@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from proxy.core.breaker import Breaker
 from proxy.core.errors import StoreFailure, StoreUnavailable
@@ -15,6 +15,8 @@ from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed
 from proxy.flow.ports import Clock, Store
 
 T = TypeVar("T")
+
+_THERE: Final = frozenset({StoreFailure.REFUSED, StoreFailure.UNSETTLED})
 
 
 class GuardedStore:
@@ -43,6 +45,11 @@ class GuardedStore:
     def quarantined(self) -> bool:
         """As the store says."""
         return self._store.quarantined
+
+    @property
+    def unfit(self) -> bool:
+        """As the store says."""
+        return self._store.unfit
 
     @property
     def why_not_serving(self) -> str:
@@ -81,9 +88,11 @@ class GuardedStore:
         """See `ports.Store`."""
         return await self._guard("release", lambda: self._store.release(identity, token=token))
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
+    async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
         """See `ports.Store`."""
-        return await self._guard("begin", lambda: self._store.begin(identity, token=token))
+        return await self._guard(
+            "begin", lambda: self._store.begin(identity, token=token, settled=settled)
+        )
 
     async def end(
         self,
@@ -103,10 +112,13 @@ class GuardedStore:
         """See `ports.Store`."""
         return await self._guard("invalidate", lambda: self._store.invalidate(identity))
 
-    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
+    async def begin_table(
+        self, table_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """See `ports.Store`."""
         return await self._guard(
-            "begin_table", lambda: self._store.begin_table(table_key, token=token)
+            "begin_table",
+            lambda: self._store.begin_table(table_key, token=token, settled=settled),
         )
 
     async def end_table(
@@ -118,10 +130,13 @@ class GuardedStore:
             lambda: self._store.end_table(table_key, token=token, outcome=outcome, remade=remade),
         )
 
-    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+    async def begin_scope(
+        self, scope_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """See `ports.Store`."""
         return await self._guard(
-            "begin_scope", lambda: self._store.begin_scope(scope_key, token=token)
+            "begin_scope",
+            lambda: self._store.begin_scope(scope_key, token=token, settled=settled),
         )
 
     async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
@@ -157,7 +172,7 @@ class GuardedStore:
             reply = await call()
         except StoreUnavailable as unavailable:
             # A refusal is an answer: the store is there, and other steps may well succeed.
-            if unavailable.failure is StoreFailure.REFUSED:
+            if unavailable.failure in _THERE:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(self._clock.monotonic_s())

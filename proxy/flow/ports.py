@@ -102,6 +102,11 @@ class Store(Protocol):
         ...
 
     @property
+    def unfit(self) -> bool:
+        """Whether the store may lose what level `strict` stands on."""
+        ...
+
+    @property
     def why_not_serving(self) -> str:
         """In a few words for the operator, why `serving` is False; empty when it is True."""
         ...
@@ -141,8 +146,14 @@ class Store(Protocol):
         """Give a lease back unused; an older entry that was kept under it comes back."""
         ...
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
-        """Mark a write in flight on one record, and read its table's record just after that."""
+    async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
+        """Mark a write in flight on one record, and read its table's record just after that.
+
+        Args:
+            identity: whose record.
+            token: of the write.
+            settled: only at a primary that is known to be the only one; UNSETTLED otherwise.
+        """
         ...
 
     async def end(
@@ -160,8 +171,13 @@ class Store(Protocol):
         """Replace whatever is there by a tombstone; writers in flight lose their right to store."""
         ...
 
-    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
-        """Keep a whole table unserved while a write to it, of any item, is in flight."""
+    async def begin_table(
+        self, table_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
+        """Keep a whole table unserved while a write to it, of any item, is in flight.
+
+        `settled` as in `begin`.
+        """
         ...
 
     async def end_table(
@@ -177,8 +193,13 @@ class Store(Protocol):
         """
         ...
 
-    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
-        """Keep a scope's pages unserved while a write to one of its items is in flight."""
+    async def begin_scope(
+        self, scope_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
+        """Keep a scope's pages unserved while a write to one of its items is in flight.
+
+        `settled` as in `begin`.
+        """
         ...
 
     async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:

@@ -69,7 +69,7 @@ class QueryPath:
     async def _answer(self, plan: PagePlan, request: ClientRequest) -> Answer:
         ports = self._ports
         owed = ports.debts.owes_page(plan.page)
-        if (reason := why_bypass(ports.store, owed=owed)) is not None:
+        if (reason := why_bypass(ports.store, plan.policy, owed=owed)) is not None:
             return await self._past_store(plan, request, reason)
         try:
             seen = await ports.store.lookup_page(plan.page)

@@ -14,10 +14,11 @@ from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
 from proxy.core.fetches import FetchPlan
 from proxy.core.item_size import read_units
+from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import BypassReason, CacheKey, Outcome, TableName, Verdict
+from proxy.core.values import BypassReason, CacheKey, Level, Outcome, TableName, Verdict
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -83,7 +84,8 @@ class ReadPath:
 
     def why_bypass(self, plan: ReadPlan) -> BypassReason | None:
         """Return why the store may not be asked about an item now, or None when it may."""
-        return why_bypass(self._ports.store, owed=self._ports.debts.owes(plan.identity))
+        owed = self._ports.debts.owes(plan.identity)
+        return why_bypass(self._ports.store, plan.policy, owed=owed)
 
     async def from_sighting(self, plan: FetchPlan, sighting: Sighting) -> Answer:
         """Answer from the entry that a lookup saw, or fetch and fill.
@@ -271,15 +273,17 @@ def _body_of(plan: FetchPlan, entry: Entry) -> bytes:
     return plan.answer_body(entry.body, None)
 
 
-def why_bypass(store: Store, *, owed: bool) -> BypassReason | None:
+def why_bypass(store: Store, policy: TablePolicy, *, owed: bool) -> BypassReason | None:
     """Tell why the store may have no part in a read; None when it may.
 
     Args:
         store: as it is now.
+        policy: of the table read.
         owed: whether it may not know of a write of this process that the read must show.
     """
     if owed:
         return BypassReason.DEBT
     if store.serving:
-        return None
+        unfit = store.unfit and policy.level is Level.STRICT
+        return BypassReason.STORE_UNFIT if unfit else None
     return BypassReason.STORE_QUARANTINE if store.quarantined else BypassReason.STORE_DOWN

@@ -169,8 +169,7 @@ class WritePath:
     async def _give_up(self, held: list[_Held]) -> None:
         """End the fences of a write that is not sent.
 
-        It owes the store nothing more than what it owes already: a marker that cannot be taken
-        back only costs hits until its deadline.
+        Nothing more is owed for it: a marker that stays only costs hits until its deadline.
         """
         for each in held:
             if each.debt is not None:
@@ -181,7 +180,8 @@ class WritePath:
                 self._ports.emit(FenceEnded(each.fence.table, result))
 
     async def _begin_once(self, held: list[_Held], *, strict: bool) -> None:
-        begun = await asyncio.gather(*(each.fence.begin() for each in held), return_exceptions=True)
+        begins = (each.fence.begin(settled=strict) for each in held)
+        begun = await asyncio.gather(*begins, return_exceptions=True)
         owed: list[_Held] = []
         for each, error in zip(held, begun, strict=True):
             if error is None or each.debt is not None:

@@ -586,6 +586,44 @@ async def test_a_lease_over_writers_that_died_is_strong(world: World) -> None:
     assert (reply.state, reply.strong) == (LeaseState.LEASED, True)
 
 
+# Begin at a new primary
+
+
+async def test_a_begin_may_ask_for_a_settled_primary(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """While an older one could still serve, such a begin is refused and leaves no marker."""
+    item, page = KEYS.item(TableName("orders"), {"pk": {"S": "a"}}), b"scope"
+    if kind == "memory":
+        memory = MemoryStore(CLOCK, FENCE)
+        memory.settled = False
+        await _refuses_unsettled(memory, item, CacheKey(page))
+        return
+    running: RunningStore = request.getfixturevalue(kind)
+    running.flush()
+    closed = options(running.url, quarantine_s=36000.0, heartbeat_age_s_max=36000.0)
+    async with live_lanes(closed) as live:
+        await live.until(lambda: live.lanes.quarantined)
+        await _refuses_unsettled(live.store(FENCE), item, CacheKey(page))
+    running.flush()
+
+
+async def _refuses_unsettled(store: Store, item: ItemIdentity, scope: CacheKey) -> None:
+    token = CLOCK.token()
+    for begin in (
+        lambda settled: store.begin(item, token=token, settled=settled),
+        lambda settled: store.begin_table(item.table_key, token=token, settled=settled),
+        lambda settled: store.begin_scope(scope, token=token, settled=settled),
+    ):
+        with pytest.raises(StoreUnavailable) as refused:
+            await begin(True)
+        assert refused.value.failure is StoreFailure.UNSETTLED
+    assert await store.end(item, token=token, outcome=WriteOutcome.ABORTED) is FenceResult.LOST
+    await store.begin(item, token=token, settled=False)
+    end = await store.end(item, token=token, outcome=WriteOutcome.ABORTED)
+    assert end is FenceResult.INVALIDATED  # not solo: the gate is closed
+
+
 # Fill
 
 

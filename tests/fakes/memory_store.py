@@ -84,6 +84,8 @@ class MemoryStore:
         before: awaited with each step before it takes effect, to hold it or to look on.
         why_not_serving: set by `stop_serving`; empty while it serves.
         down: while set, every step fails with it and takes no effect.
+        unfit: whether the store has flaws that `strict` cannot stand on.
+        settled: whether the primary is known to be the only one.
     """
 
     def __init__(self, clock: Clock, fence: FencePolicy = FencePolicy()) -> None:  # noqa: B008 - frozen
@@ -93,6 +95,8 @@ class MemoryStore:
         self.before: Callable[[Step], Awaitable[None]] | None = None
         self.why_not_serving = ""
         self.down: StoreFailure | None = None
+        self.unfit = False
+        self.settled = True
         self._gate_open = True
         self._made = count(1)
         self.incarnation = Incarnation(self._fresh(INCARNATION_BYTES))
@@ -263,10 +267,11 @@ class MemoryStore:
             "release", key, lambda: self.scripts.release(key, self.incarnation, token=token)
         )
 
-    async def begin(self, identity: ItemIdentity, *, token: Token) -> Begun:
+    async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
         """See `ports.Store`."""
 
         def run() -> Begun:
+            self._check_settled(wanted=settled)
             begun = self.scripts.begin(
                 identity.cache_key, self.incarnation, token=token, gate_open=self._gate_open
             )
@@ -307,11 +312,16 @@ class MemoryStore:
         key = identity.cache_key
         await self._step("invalidate", key, lambda: self.scripts.invalidate(key))
 
-    async def begin_table(self, table_key: CacheKey, *, token: Token) -> None:
+    async def begin_table(
+        self, table_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """See `ports.Store`."""
-        await self._step(
-            "begin_table", table_key, lambda: self._scope_step(table_key, "begin", token)
-        )
+
+        def run() -> None:
+            self._check_settled(wanted=settled)
+            self._scope_step(table_key, "begin", token)
+
+        await self._step("begin_table", table_key, run)
 
     async def end_table(
         self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
@@ -321,10 +331,13 @@ class MemoryStore:
         step = "abort" if outcome is WriteOutcome.ABORTED else done
         await self._step("end_table", table_key, lambda: self._scope_step(table_key, step, token))
 
-    async def begin_scope(self, scope_key: CacheKey, *, token: Token) -> None:
+    async def begin_scope(
+        self, scope_key: CacheKey, *, token: Token, settled: bool = False
+    ) -> None:
         """See `ports.Store`."""
 
         def run() -> None:
+            self._check_settled(wanted=settled)
             self._scope_step(scope_key, "begin", token, keep_ms=_KEPT_MS)
 
         await self._step("begin_scope", scope_key, run)
@@ -420,6 +433,10 @@ class MemoryStore:
         if fault is not None:
             raise StoreUnavailable(fault.failure, "told to lose the reply")
         return reply
+
+    def _check_settled(self, *, wanted: bool) -> None:
+        if wanted and not self.settled:
+            raise StoreUnavailable(StoreFailure.UNSETTLED, "the primary is new")
 
     def _next_fault(self, name: str) -> _Fault | None:
         for fault in self._faults:

@@ -164,6 +164,11 @@ class SimLink:
         return not self.cut and self.inner.quarantined
 
     @property
+    def unfit(self) -> bool:
+        """As the store says."""
+        return self.inner.unfit
+
+    @property
     def why_not_serving(self) -> str:
         """As the store says."""
         return "cut" if self.cut else self.inner.why_not_serving

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import pytest
 
-from proxy.embedded.valkey import RunningStore
+from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.serving import item, key, post, serving, until
 
@@ -23,6 +24,13 @@ async def fake() -> AsyncIterator[FakeUpstream]:
         yield upstream
 
 
+@pytest.fixture
+def own_valkey() -> Iterator[RunningStore]:
+    """Run a store that the test may set up as it likes."""
+    with closing(start_valkey()) as store:
+        yield store
+
+
 async def test_graph_caches(fake: FakeUpstream, valkey: RunningStore) -> None:
     """A miss, a hit, a write, and the state of all of it in status and metrics."""
     async with serving(fake.endpoint, store=valkey.url) as proxy:
@@ -30,10 +38,45 @@ async def test_graph_caches(fake: FakeUpstream, valkey: RunningStore) -> None:
         assert [each.split(";")[1] for each in seen] == [" fwd=miss", " hit"]
         assert (await proxy.call("PutItem", item("a", 2))).status == 200
         status = (await proxy.ops("/status")).content
-        assert status["store"] == {"serving": True, "why": "", "breaker": "closed"}
+        assert status["store"] == {
+            "serving": True,
+            "why": "",
+            "breaker": "closed",
+            "flaws": [],
+        }
         assert (status["debts"], status["upstream_endpoint"]) == (0, fake.endpoint)
         assert status["uptime_s"] > 0
         assert await proxy.metric("dynaside_config_info", 'level_default="session"') == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "detail"),
+    [
+        ({"defaults.level": "strict"}, "fwd=bypass; detail=store-unfit"),
+        ({"defaults.level": "strict", "store.accept_unfit": True}, "fwd=miss; stored"),
+        ({"tables": {"other": {"level": "strict"}}}, "fwd=miss; stored"),
+    ],
+)
+async def test_strict_tables_alone_bypass_an_unfit_store(
+    fake: FakeUpstream, own_valkey: RunningStore, settings: dict[str, object], detail: str
+) -> None:
+    """A store that evicts young markers serves none of them, unless the operator says so.
+
+    Their writes are fenced all the same; status and metrics tell of the flaw either way.
+    """
+    own_valkey.ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    times = {
+        "store.quarantine_s": 3,
+        "store.accept_unfit": False,
+        "fence.marker_s": 3,
+        "upstream.write_timeout_s": 1,
+    }
+    async with serving(fake.endpoint, store=own_valkey.url, settings=times | settings) as proxy:
+        assert detail in (await proxy.call("GetItem", key("a"))).cache
+        write = await proxy.call("PutItem", item("a", 2))
+        assert write.cache == "dynaside; fwd=bypass; detail=write-invalidated"
+        assert (await proxy.ops("/status")).content["store"]["flaws"] == ["eviction"]
+        assert await proxy.metric("dynaside_store_flaw", 'flaw="eviction"') == 1
 
 
 async def test_without_a_store_everything_passes_through(fake: FakeUpstream) -> None:

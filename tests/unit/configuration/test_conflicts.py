@@ -38,6 +38,17 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             {"store": {"heartbeat_s": 3}},
             ["store.heartbeat_age_s_max", "store.heartbeat_s"],
         ),
+        (
+            {"store": STORE | {"quarantine_s": 0}, "defaults": {"level": "strict"}},
+            ["store.quarantine_s", "defaults.level"],
+        ),
+        (
+            {
+                "store": STORE | {"heartbeat_age_s_max": 31},
+                "tables": {"abc": {"level": "strict"}},
+            },
+            ["store.quarantine_s", "store.heartbeat_age_s_max", "tables.abc.level"],
+        ),
         ({"store": {"quarantine_s": 29}}, ["store.quarantine_s", "fence.marker_s"]),
         (
             {"store": {"url": "redis://:a@h", "password": "b"}},
@@ -111,6 +122,12 @@ def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None
         {"upstream": {"endpoint": "http://elsewhere:8111"}},
         {"upstream": {"endpoint": "http://localhost"}},
         {"store": {"quarantine_s": 0}},
+        {
+            "store": STORE | {"quarantine_s": 0, "accept_unfit": True},
+            "defaults": {"level": "strict"},
+        },
+        STRICT | {"store": STORE | {"heartbeat_age_s_max": 30}},
+        {"store": STORE | {"quarantine_s": 0}, "defaults": {"level": "session"}},
         {"store": {"quarantine_s": 30}, "fence": {"marker_s": 30}},
         {"store": {"url": "redis://u@h", "password": "b"}},
         {"fence": {"lease_s": 2, "lease_wait_s": 2}},

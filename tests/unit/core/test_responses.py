@@ -318,6 +318,17 @@ ERRORS: list[tuple[ProxyError, int, dict[str, str], Outcome, str | None]] = [
         Outcome.FAILED,
         "store-down",
     ),
+    (
+        StoreUnavailable(StoreFailure.UNSETTLED, "new"),
+        500,
+        {
+            "__type": "com.amazonaws.dynamodb.v20120810#InternalServerError",
+            "message": "dynaside: the store's primary is new, and nothing was sent: writes to"
+            " strict tables wait until no older primary can serve",
+        },
+        Outcome.FAILED,
+        "store-unsettled",
+    ),
 ]
 
 

@@ -91,7 +91,12 @@ async def test_status_lists_the_workers(client: Client) -> None:
     assert shown["state"] == "starting"
     first, second = shown["workers"]
     assert (first["pid"], first["ready"], first["restarts"]) == (10, True, 0)
-    assert first["status"]["store"] == {"serving": True, "why": "", "breaker": "closed"}
+    assert first["status"]["store"] == {
+        "serving": True,
+        "why": "",
+        "breaker": "closed",
+        "flaws": [],
+    }
     assert second == {"pid": None, "ready": False, "restarts": 2, "status": None}
 
 

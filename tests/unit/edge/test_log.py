@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
     BypassReason,
     FenceResult,
@@ -49,6 +50,7 @@ NOTEWORTHY: list[tuple[events.Event, str, str]] = [
         "upstream silent",
     ),
     (events.StoreServing(serving=False, why="heartbeat old"), "warning", "store not serving"),
+    (events.StoreFitness((Flaw.EVICTION,), demanded=True), "error", "store flawed"),
     (events.BreakerMoved("open"), "warning", "store breaker opened"),
     (events.DebtsChanged(2), "warning", "writes owed to the store"),
     (events.CredentialsChanged("sts", "no answer"), "error", "credentials failing"),
@@ -161,6 +163,31 @@ def test_store_serving_is_written_on_change_only(event_log: EventLog, output: Ou
         ("store not serving", "heartbeat old"),
         ("store not serving", "refused"),
     ]
+
+
+def test_each_flaw_of_the_store_says_what_it_costs_and_who_must_act(
+    event_log: EventLog, output: Output
+) -> None:
+    """An error where strict tables bypass the store for it; its end is told too, fitness is not."""
+    both = (Flaw.EVICTION, Flaw.LAG_UNKNOWN)
+    for event in (
+        events.StoreFitness((), demanded=True),
+        events.StoreFitness(both, demanded=True),
+        events.StoreFitness(both, demanded=False),
+        events.StoreFitness((), demanded=True),
+        events.StoreFitness((), demanded=True),
+    ):
+        event_log.on_event(event)
+    *flaws, healed = output.lines()
+    told = [(line["level"], line["flaw"], line["strict_bypassed"]) for line in flaws]
+    assert told == [
+        ("error", "eviction", True),
+        ("warning", "lag-unknown", False),
+        ("warning", "eviction", False),
+        ("warning", "lag-unknown", False),
+    ]
+    assert "maxmemory-policy" in flaws[0]["advice"]
+    assert (healed["event"], healed["level"]) == ("store without flaws", "info")
 
 
 def test_a_flapping_breaker_writes_only_its_ends(event_log: EventLog, output: Output) -> None:

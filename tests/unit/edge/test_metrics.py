@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
     BypassReason,
     FenceResult,
@@ -112,6 +113,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         1,
     ),
     (events.StoreServing(serving=True, why="open"), "dynaside_store_serving", {}, 1),
+    (
+        events.StoreFitness((Flaw.REPLICAS,), demanded=False),
+        "dynaside_store_flaw",
+        {"flaw": "replicas"},
+        1,
+    ),
     (events.StoreConnections(3, 1), "dynaside_store_connections", {}, 3),
     (events.StoreEvictions(42), "dynaside_store_evicted_keys", {}, 42),
     (events.BreakerMoved("open"), "dynaside_store_breaker_state", {"state": "open"}, 1),
@@ -124,6 +131,14 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     ),
     (events.InvariantViolated("read_path"), "dynaside_invariant_violations_total", {}, 1),
 ]
+
+
+def test_a_flaw_that_has_gone_is_0_again() -> None:
+    """Every flaw has its series from the start."""
+    metrics = Metrics(IDENTITY)
+    for flaws, number in (((), 0), ((Flaw.EVICTION,), 1), ((Flaw.REPLICAS,), 0)):
+        metrics.on_event(events.StoreFitness(flaws, demanded=True))
+        assert sample(metrics, "dynaside_store_flaw", flaw="eviction") == number
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -26,7 +26,7 @@ PATHS = ("/", "/livez", "/startupz", "/readyz", "/metrics", "/status")
 STORE_DOWN = ProxyStatus(
     version="0.1.0",
     uptime_s=12.5,
-    store=StoreStatus(serving=False, why="not connected", breaker="open"),
+    store=StoreStatus(serving=False, why="not connected", breaker="open", flaws=("eviction",)),
     debts=3,
     upstream_endpoint="https://dynamodb.eu-central-1.amazonaws.com",
     table_default=TablePolicy(),
@@ -114,7 +114,12 @@ async def test_status_shows_the_proxy_as_json(client: Client) -> None:
     assert body["state"] == "starting"
     assert body["version"] == "0.1.0"
     assert body["uptime_s"] == 12.5
-    assert body["store"] == {"serving": False, "why": "not connected", "breaker": "open"}
+    assert body["store"] == {
+        "serving": False,
+        "why": "not connected",
+        "breaker": "open",
+        "flaws": ["eviction"],
+    }
     assert body["debts"] == 3
     assert body["upstream_endpoint"] == "https://dynamodb.eu-central-1.amazonaws.com"
     assert body["table_default"]["level"] == "session"

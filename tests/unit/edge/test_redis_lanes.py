@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.policy import FencePolicy
+from proxy.core.store_fitness import Flaw
+from proxy.core.values import FailOver
 from proxy.edge.redis_lane import LaneLimits
 from proxy.embedded.valkey import RunningStore, start_valkey
-from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.events import StoreConnections, StoreEvictions, StoreFitness, StoreServing
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.hand_clock import HandClock
 from tests.support.live_lanes import LiveLanes, live_lanes, options
@@ -136,6 +140,112 @@ async def test_a_new_incarnation_waits_out_its_quarantine(second: RunningStore) 
             live.lanes.pick_serving()
         _, view = live.lanes.pick_any()
         assert 900 < view.gate_in_s <= 1000
+
+
+def unsettled(live: LiveLanes) -> StoreFailure | None:
+    """Return why no lane to a settled primary can be had, None where there is one."""
+    try:
+        live.lanes._pick_settled()
+    except StoreUnavailable as unavailable:
+        return unavailable.failure
+    return None
+
+
+async def test_a_new_primary_settles_before_its_gate_opens(second: RunningStore) -> None:
+    """Strict writes wait as long as an older primary's last heartbeat may count, no longer."""
+    clock = HandClock()
+    times = options(second.url, lanes=1, quarantine_s=36000.0, heartbeat_age_s_max=35000.0)
+    async with live_lanes(times, clock) as live:
+        await live.until(lambda: live.lanes.quarantined)
+        with pytest.raises(StoreUnavailable) as new:
+            await live.lanes.pick_soon(settled=True)
+        assert new.value.failure is StoreFailure.UNSETTLED
+        await live.lanes.pick_soon()
+        clock.skip(35002.0)
+        await live.lanes.pick_soon(settled=True)
+        assert not live.lanes.serving
+    async with live_lanes(replace(times, fail_over=FailOver.AVAILABLE)) as live:
+        await live.until(lambda: live.lanes.quarantined)
+        await live.lanes.pick_soon(settled=True)
+
+
+async def test_without_a_connection_none_is_settled(valkey: RunningStore) -> None:
+    """Then the reason is the connection, not the primary."""
+    async with live_lanes(options(valkey.url, lanes=1)) as live:
+        assert unsettled(live) is StoreFailure.CLOSED
+        await live.until(lambda: live.lanes.serving)
+        assert unsettled(live) is None
+
+
+async def test_a_promoted_primary_waits_for_the_older_one_too(
+    valkey: RunningStore, second: RunningStore
+) -> None:
+    """As long as that one may have taken writes is added to both times."""
+    second.ask("REPLICAOF", *where(valkey))
+    second.child.wait_until(lambda: b"master_link_status:up" in second.ask("INFO"))
+    second.ask("CONFIG", "SET", "min-replicas-max-lag", "1000")
+    second.ask("REPLICAOF", "NO", "ONE")
+    times = options(second.url, lanes=1, quarantine_s=30.0)
+    async with live_lanes(times) as live:
+        await live.until(lambda: live.lanes.quarantined)
+        _, view = live.lanes.pick_any()
+        assert 1000 < view.gate_in_s <= 1032
+        assert view.settles_in_s == view.gate_in_s - 27
+    async with live_lanes(options(second.url, lanes=1)) as live:
+        await live.until(lambda: live.lanes.quarantined)  # the gate is the store's, not ours
+
+
+async def test_flaws_are_found_and_found_gone_by_heartbeats(second: RunningStore) -> None:
+    """What the operator changes counts from the next heartbeat on."""
+    clock = HandClock()
+    second.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    async with live_lanes(options(second.url, lanes=1), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        store = live.store(FencePolicy())
+        assert live.lanes.fitness.flaws == (Flaw.EVICTION,)
+        assert store.unfit
+        second.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        clock.beat()
+        await live.until(lambda: live.events.count(StoreFitness((), demanded=True)) == 1)
+        clock.skip(0.1)
+        assert not store.unfit
+
+
+async def test_replicas_must_be_waited_for(valkey: RunningStore, second: RunningStore) -> None:
+    """One more look tells that a replica has come, that it is awaited, and that it has gone."""
+    clock = HandClock()
+    async with live_lanes(options(second.url, lanes=1), clock) as live:
+        await live.until(lambda: live.lanes.serving)
+
+        async def flaws(*expected: Flaw) -> None:
+            clock.beat()
+            await live.until(lambda: live.lanes.fitness.flaws == expected)
+
+        with closing(start_valkey()) as replica:
+            replica.ask("REPLICAOF", *where(second))
+            replica.child.wait_until(lambda: b"master_link_status:up" in replica.ask("INFO"))
+            await flaws(Flaw.REPLICAS)
+            second.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+            await flaws()
+            second.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        second.child.wait_until(lambda: b"connected_slaves:0" in second.ask("INFO"))
+        await flaws(Flaw.REPLICAS)
+
+
+async def test_a_user_without_config_is_asked_for_no_more(second: RunningStore) -> None:
+    """The lag is assumed; each denial would be a line in the store's own log."""
+    clock = HandClock()
+    second.ask("ACL", "SETUSER", "plain", "on", ">word", "~*", "&*", "+@all", "-config")
+    asked = options(second.url, lanes=1, username="plain", password="word")
+    async with live_lanes(asked, clock) as live:
+        await live.until(lambda: live.lanes.serving)
+        before = live.lanes.pick_any()[1]
+        clock.beat()
+        await live.until(lambda: live.lanes.pick_any()[1] is not before)
+        assert live.lanes.fitness.flaws == ()
+        with RawStore(second.address) as raw:
+            denials = raw.run("ACL", "LOG")
+    assert sum(int(denial[1]) for denial in denials) == 1
 
 
 async def test_a_gate_that_is_open_stays_open(second: RunningStore) -> None:

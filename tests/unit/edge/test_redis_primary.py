@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.store_fitness import StoreTraits
 from proxy.core.values import INCARNATION_BYTES, Incarnation
-from proxy.edge.redis_primary import PrimaryView, parse_info
+from proxy.edge.redis_primary import PrimaryView, parse_info, parse_lag
 
 NEVER = "0" * 40
 
@@ -56,6 +57,42 @@ def test_a_server_that_is_no_primary_or_nameless_is_refused(reply: bytes, reason
     with pytest.raises(StoreUnavailable, match=reason) as refused:
         parse_info(reply)
     assert refused.value.failure is StoreFailure.REFUSED
+
+
+def test_traits_are_what_the_server_tells() -> None:
+    """All of it, or None where it says nothing that can be read."""
+    told = info(replid2="c" * 40) + (
+        b"maxmemory:1024\r\nmaxmemory_policy:volatile-lru\r\nconnected_slaves:2\r\n"
+        b"min_slaves_good_slaves:1\r\n"
+    )
+    assert parse_info(told, 7.0).traits == StoreTraits(1024, "volatile-lru", 2, True, True, 7.0)
+    silent = StoreTraits(None, None, None, False, False, None)
+    assert parse_info(info()).traits == silent
+    assert parse_info(info() + b"maxmemory:none\r\n").traits == silent
+
+
+@pytest.mark.parametrize(
+    ("reply", "lag_s_max"),
+    [
+        ({b"min-replicas-max-lag": b"10"}, 10.0),
+        ([b"min-replicas-max-lag", b"5"], 5.0),
+        ({}, None),
+        ([b"min-replicas-max-lag", b"soon"], None),
+        (ValueError("denied"), None),
+    ],
+)
+def test_the_lag_is_read_from_either_protocol(reply: object, lag_s_max: float | None) -> None:
+    """A map or a list; a refusal or nonsense tells nothing."""
+    assert parse_lag(reply) == lag_s_max
+
+
+def test_a_primary_settles_when_its_whole_time_has_passed() -> None:
+    """Counted as the gate is; a view that says nothing of it is settled."""
+    assert view().settled(100.0)
+    new = PrimaryView(Incarnation(b"12345678"), 100.0, 100.25, 5_000, 30.0, 3.0)
+    assert not new.settled(104.0)
+    assert new.settled(104.1)
+    assert not new.gate_open(104.1)
 
 
 def view(*, gate_in_s: float = 0.0) -> PrimaryView:

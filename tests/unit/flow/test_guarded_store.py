@@ -177,6 +177,28 @@ async def test_serving_is_as_the_store_says(guard: Guard) -> None:
     assert not guard.store.quarantined
     guard.behind.stop_serving()
     assert guard.store.quarantined
+    assert not guard.store.unfit
+    guard.behind.unfit = True
+    assert guard.store.unfit
+
+
+@pytest.mark.parametrize("step", ["begin", "begin_table", "begin_scope"])
+async def test_a_begin_that_needs_a_settled_primary_says_so_to_the_store(
+    guard: Guard, step: str
+) -> None:
+    """Its refusal is an answer: however many there are, the breaker stays closed."""
+    guard.behind.settled = False
+    token, page = guard.world.clock.token(), guard.page()
+    target = {
+        "begin": guard.world.identity("a"),
+        "begin_table": page.record.table_key,
+        "begin_scope": page.scope_key,
+    }[step]
+    for _ in range(FAILURES_TO_OPEN + 1):
+        with pytest.raises(StoreUnavailable) as refused:
+            await getattr(guard.store, step)(target, token=token, settled=True)
+        assert refused.value.failure is StoreFailure.UNSETTLED
+    await getattr(guard.store, step)(target, token=token)
 
 
 async def test_store_that_does_not_answer_is_not_asked_any_more(guard: Guard) -> None:

@@ -251,6 +251,16 @@ async def test_store_that_serves_nothing_is_bypassed(proxy: Proxy, reason: Bypas
     assert json.loads(proxy.world.upstream.sent[-1].body)["ConsistentRead"] is True
 
 
+async def test_unfit_store_is_bypassed_at_strict(proxy: Proxy) -> None:
+    """A page is worth no more than the markers of its scope."""
+    proxy.store.unfit = True
+    assert (await query(proxy)).reason is None
+    policy = proxy.world.policies.get(TABLE, proxy.world.policy)
+    proxy.world.policies[TABLE] = replace(policy, level=Level.STRICT)
+    answer = await query(proxy)
+    assert (answer.reason, values(answer)) == (BypassReason.STORE_UNFIT, ["1"])
+
+
 async def test_lookup_that_fails_is_a_bypass(proxy: Proxy) -> None:
     """A page costs no error of the store."""
     proxy.store.fail_next(StoreFailure.TIMEOUT, step="lookup_page")

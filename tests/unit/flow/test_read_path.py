@@ -266,6 +266,18 @@ async def test_failed_refresh_leaves_the_entry_serving(world: World, why: str) -
     assert len(proxy.told(RefreshEnded)) == 2, "it is tried again with the next stale hit"
 
 
+async def test_strict_level_bypasses_an_unfit_store(proxy: Proxy) -> None:
+    """What may have lost its markers answers nobody at `strict`; other levels go on."""
+    await proxy.get("a")
+    proxy.store.unfit = True
+    assert (await proxy.get("a")).outcome is Outcome.HIT
+    proxy.world.policy = replace(proxy.world.policy, level=Level.STRICT)
+    answer = await proxy.get("a")
+    assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.STORE_UNFIT)
+    proxy.store.stop_serving()
+    assert (await proxy.get("a")).reason is BypassReason.STORE_QUARANTINE
+
+
 async def test_strict_level_never_answers_stale(proxy: Proxy) -> None:
     """At `strict` an entry past its time is not served while it is refreshed."""
     proxy.world.policy = replace(proxy.world.policy, level=Level.STRICT)

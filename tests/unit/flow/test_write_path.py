@@ -234,6 +234,41 @@ async def test_strict_write_without_a_fence_is_refused_unsent(
     assert value_of(await proxy.get("a")) == "1"
 
 
+@pytest.mark.parametrize("write", WRITES)
+async def test_strict_write_waits_for_a_new_primary_to_be_the_only_one(
+    proxy: Proxy, write: str
+) -> None:
+    """An older primary could still serve what the write changes: refused, unsent, nothing owed."""
+    strict(proxy.world)
+    proxy.store.settled = False
+    with pytest.raises(StoreUnavailable) as refused:
+        await WRITES[write](proxy)
+    assert refused.value.failure is StoreFailure.UNSETTLED
+    assert proxy.world.upstream.sent == []
+    assert len(proxy.debts) == 0
+    assert value_of(await proxy.get("a")) == "1"
+    proxy.store.settled = True
+    assert (await WRITES[write](proxy)).status == 200
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_other_levels_write_through_a_new_primary_at_once(proxy: Proxy, write: str) -> None:
+    """`session` promises nothing to other proxies that an older primary could break."""
+    proxy.store.settled = False
+    assert (await WRITES[write](proxy)).status == 200
+    assert len(proxy.debts) == 0
+
+
+async def test_strict_change_of_a_table_waits_for_a_settled_primary_too(proxy: Proxy) -> None:
+    """A whole table's fence is as good as its items'."""
+    strict(proxy.world)
+    proxy.store.settled = False
+    with pytest.raises(StoreUnavailable) as refused:
+        await proxy.call("DeleteTable", {"TableName": TABLE})
+    assert refused.value.failure is StoreFailure.UNSETTLED
+    assert proxy.world.upstream.sent == []
+
+
 async def test_strict_write_whose_begin_was_lost_leaves_no_marker(proxy: Proxy) -> None:
     """A begin that took effect although its reply was lost is taken back at once."""
     strict(proxy.world)
