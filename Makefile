@@ -18,7 +18,7 @@ OPS_PORT ?=
 # For `make test`: more arguments to pytest, as in ARGS='-k fence'.
 ARGS ?=
 
-# For `make bench-layouts`.
+# For `make bench-layouts`; `make bench-levels` has a default of its own.
 OUT ?= tests/bench/results/layouts.json
 
 # For `make sim`: SEED= replays one history of PROFILE=; without it HISTORIES= of every profile run.
@@ -66,6 +66,11 @@ test: setup ## run all tests with branch coverage; ARGS= goes to pytest
 .PHONY: bench-layouts
 bench-layouts: .venv/.dev .venv/.project ## measure the ways to store entries; OUT= names the result
 	@.venv/bin/python -m tests.bench.layouts --out '$(OUT)'
+
+.PHONY: bench-levels
+bench-levels: OUT = tests/bench/results/levels.json
+bench-levels: .venv/.dev .venv/.project ## count what levels and write modes cost; OUT= as above
+	@.venv/bin/python -m tests.bench.levels --out '$(OUT)'
 
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=

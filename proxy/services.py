@@ -154,6 +154,7 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ai
         streams_url=endpoints.streams_url,
         instance_id=instance_id,
         connections_max=settings.upstream.connections_max,
+        waiting_max=settings.upstream.waiting_max,
         idle_s=settings.upstream.idle_s,
         connect_timeout_s=settings.upstream.connect_timeout_s,
         ca_bundle=endpoints.ca_bundle,

@@ -126,6 +126,13 @@ class Upstream(Section):
         description="Open connections to DynamoDB at most; at 5 ms per request 256 carry 50,000"
         " requests a second.",
     )
+    waiting_max: int = Field(
+        default=1024,
+        ge=0,
+        le=1_000_000,
+        description="Requests that may wait for one of these connections, each within its own"
+        " time-out; one more gets 503 at once, which SDKs retry.",
+    )
     idle_s: float = Field(
         default=20.0,
         ge=1,

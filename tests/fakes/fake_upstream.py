@@ -130,6 +130,11 @@ class FakeUpstream:
         """Return how many requests of an operation have come."""
         return self._tallies[operation].total
 
+    @property
+    def connections(self) -> int:
+        """How many connections requests have come on, closed ones included."""
+        return len(self._connections)
+
     async def counted(self, operation: str, total: int) -> None:
         """Wait until that many requests of an operation have come."""
         await self._tallies[operation].at_least(total)

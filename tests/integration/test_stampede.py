@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import aiohttp
 import pytest
@@ -20,7 +22,8 @@ from tests.support.proxy_process import RunningProxy, running_proxy
 
 pytestmark = pytest.mark.store
 
-READERS = 1000
+READERS = 10_000
+REPEATS = 1000
 TABLE = "orders"
 KEY = {"pk": {"S": "hot"}}
 ITEM = {**KEY, "v": {"S": "x" * 2000}}
@@ -53,17 +56,28 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield fake
 
 
+@contextmanager
+def fleet(
+    upstream: FakeUpstream, store: RunningStore, count: int, **settings: object
+) -> Iterator[list[RunningProxy]]:
+    """Run that many proxy processes that share one store and namespace."""
+    given = PATIENT | {"store.namespace": f"test-{uuid.uuid4().hex[:8]}"} | settings
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                running_proxy(upstream=upstream.endpoint, store=store.url, settings=given)
+            )
+            for _ in range(count)
+        ]
+
+
 @pytest.fixture
 async def two_proxies(
     upstream: FakeUpstream, own_store: RunningStore
 ) -> AsyncIterator[list[RunningProxy]]:
     """Run two proxy processes that share one store and namespace."""
-    given = PATIENT | {"store.namespace": f"test-{uuid.uuid4().hex[:8]}"}
-    with (
-        running_proxy(upstream=upstream.endpoint, store=own_store.url, settings=given) as one,
-        running_proxy(upstream=upstream.endpoint, store=own_store.url, settings=given) as other,
-    ):
-        yield [one, other]
+    with fleet(upstream, own_store, 2) as proxies:
+        yield proxies
 
 
 async def read(
@@ -77,6 +91,11 @@ async def read(
         return says, json.loads(await reply.read())
 
 
+def down(proxy: RunningProxy) -> bool:
+    """Tell whether a proxy knows that it has no store."""
+    return not proxy.status()["store"]["serving"]
+
+
 async def arrived(proxy: RunningProxy, total: int) -> None:
     """Wait until a proxy has that many requests in flight."""
     await asyncio.to_thread(
@@ -84,26 +103,72 @@ async def arrived(proxy: RunningProxy, total: int) -> None:
     )
 
 
-async def test_thousand_misses_over_two_proxies_read_upstream_once(
-    upstream: FakeUpstream, two_proxies: list[RunningProxy]
-) -> None:
-    """All readers of an item that nobody has cached wait for one read, and get its answer."""
+async def stampede(
+    upstream: FakeUpstream, proxies: list[RunningProxy], readers: int
+) -> Counter[str]:
+    """Let readers that nobody answers pile up in every proxy, then answer; return what was said."""
     gate = upstream.hold("GetItem")
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
-        readers = [
-            asyncio.create_task(read(session, two_proxies[number % 2])) for number in range(READERS)
-        ]
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(300):
+        ways = itertools.cycle(proxies)
+        reading = [asyncio.create_task(read(session, next(ways))) for _ in range(readers)]
         await gate.reached()
-        for proxy in two_proxies:
-            await arrived(proxy, READERS // 2)
+        for proxy in proxies:
+            await arrived(proxy, readers // len(proxies))
         upstream.release()
-        answers = await asyncio.gather(*readers)
-    assert upstream.count("GetItem") == 1
+        answers = await asyncio.gather(*reading)
     assert all(answer == {"Item": ITEM} for _, answer in answers)
-    says = Counter(what for what, _ in answers)
+    return Counter(what for what, _ in answers)
+
+
+async def test_ten_thousand_misses_over_four_proxies_read_upstream_once(
+    upstream: FakeUpstream, own_store: RunningStore
+) -> None:
+    """All readers of an item that nobody has cached wait for one read, and get its answer."""
+    with fleet(upstream, own_store, 4) as proxies:
+        says = await stampede(upstream, proxies, READERS)
+    assert upstream.count("GetItem") == 1
     assert says["dynaside; fwd=miss; stored"] == 1
     assert says.total() == READERS
+
+
+async def test_a_filler_that_was_killed_costs_one_more_read(
+    upstream: FakeUpstream, own_store: RunningStore
+) -> None:
+    """Its lease ends by itself; then one of the others fills, and the rest wait for that one."""
+    times = {"fence.lease_s": 3, "fence.lease_wait_s": 3}
+    with fleet(upstream, own_store, 3, **times) as (filler, *others):
+        gate = upstream.hold("GetItem")
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
+            lost = asyncio.create_task(read(session, filler))
+            await gate.reached()
+            filler.child.process.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await lost
+            ways = itertools.cycle(others)
+            reading = [asyncio.create_task(read(session, next(ways))) for _ in range(100)]
+            await gate.reached(2)
+            upstream.release()
+            answers = await asyncio.gather(*reading)
+        says = Counter(what for what, _ in answers)
+        assert upstream.count("GetItem") == 2
+        assert says["dynaside; fwd=miss; stored"] == 1
+        assert all(answer == {"Item": ITEM} for _, answer in answers)
+
+
+async def test_without_a_store_each_process_reads_upstream_twice_at_most(
+    upstream: FakeUpstream,
+) -> None:
+    """What is left of the leases is single flight: one read, one more for all who came after it."""
+    beats = {"store.heartbeat_s": 0.2, "store.heartbeat_age_s_max": 1}
+    with closing(start_valkey()) as store, fleet(upstream, store, 3, **beats) as proxies:
+        store.close()
+        for proxy in proxies:
+            proxy.child.wait_until(partial(down, proxy))
+        says = await stampede(upstream, proxies, 300)
+    assert len(proxies) <= upstream.count("GetItem") <= 2 * len(proxies)
+    assert set(says) == {"dynaside; fwd=bypass; detail=store-down"}
 
 
 async def test_thousand_reads_of_a_cached_item_never_ask_upstream(
@@ -114,7 +179,7 @@ async def test_thousand_reads_of_a_cached_item_never_ask_upstream(
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
         await read(session, two_proxies[0])
         answers = await asyncio.gather(
-            *(read(session, two_proxies[number % 2]) for number in range(READERS))
+            *(read(session, two_proxies[number % 2]) for number in range(REPEATS))
         )
     assert upstream.count("GetItem") == 1
     assert {says for says, _ in answers} == {"dynaside; hit"}
@@ -128,7 +193,7 @@ async def test_refused_read_is_repeated_once_for_all(
     Those that came after it was sent may not take its refusal for theirs: they share another.
     """
     gate = upstream.hold("GetItem")
-    upstream.fail("GetItem", THROTTLED, times=READERS)
+    upstream.fail("GetItem", THROTTLED, times=REPEATS)
     proxy = two_proxies[0]
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(120):
