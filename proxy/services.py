@@ -24,8 +24,6 @@ from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
-from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_lanes import RedisLanes, StoreOptions
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
@@ -36,6 +34,7 @@ from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings
+from proxy.store_graph import build_store
 from proxy.version import VERSION
 
 _SIGNED_SERVICE = "dynamodb"
@@ -162,26 +161,9 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ai
 
 
 def _store(frame: _Frame, keys: KeySpace) -> RedisStore:
-    settings = frame.settings
-    given = settings.store
-    options = StoreOptions(
-        url=given.url or "",
-        limits=LaneLimits(given.timeout_s, given.connect_timeout_s, given.queue_max),
-        username=given.username,
-        password=given.password.get_secret_value() if given.password else None,
-        lanes=given.lanes if given.url else 0,
-        heartbeat_s=given.heartbeat_s,
-        heartbeat_age_s_max=given.heartbeat_age_s_max,
-        quarantine_s=given.quarantine_s,
-    )
-    lanes = RedisLanes(options, keys=keys, clock=frame.clock, emit=frame.emit)
-    frame.keep(lanes.serve, "store")
-    return RedisStore(
-        lanes,
-        fence=settings.fence_policy(),
-        clock=frame.clock,
-        layout_of=lambda table: settings.policy_of(table).layout,
-    )
+    store, keep_connected = build_store(frame.settings, keys, frame.clock, frame.emit)
+    frame.keep(keep_connected, "store")
+    return store
 
 
 def _metrics(settings: Settings) -> Metrics:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,6 +22,7 @@ from pydantic import (
 from proxy.configuration.checks import (
     check_endpoint,
     check_host_port,
+    check_servers,
     check_store_url,
     split_host_port,
 )
@@ -29,6 +31,7 @@ from proxy.core.policy import FencePolicy
 HostPort = Annotated[str, AfterValidator(check_host_port)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 StoreUrl = Annotated[str, AfterValidator(check_store_url)]
+Servers = Annotated[tuple[str, ...], BeforeValidator(check_servers)]
 
 _FENCE: Final = FencePolicy()
 _NUMBERS: Final = (int, float, int | None)
@@ -126,8 +129,31 @@ class Upstream(Section):
     )
 
 
+class Sentinel(Section):
+    """Sentinels that know where the store's primary is; in the place of store.url."""
+
+    addresses: Servers = Field(
+        default=(),
+        description="All sentinels, [HOST:PORT, …]; more than half of them must answer. Empty: the"
+        " store has none.",
+    )
+    primary_name: str = Field(
+        default="mymaster",
+        pattern=r"^[A-Za-z0-9_.-]{1,128}$",
+        description="What the sentinels call the primary.",
+    )
+    username: str | None = Field(
+        default=None, description="User name for the sentinels; null is their default user."
+    )
+    password: SecretStr | None = Field(
+        default=None,
+        description="Password for the sentinels; best kept in the secret file"
+        " store__sentinel__password.",
+    )
+
+
 class Store(Section):
-    """The shared Redis/Valkey."""
+    """The shared Redis/Valkey: one server (url), or a primary that sentinels name (sentinel)."""
 
     url: StoreUrl | None = Field(
         default=None,
@@ -142,6 +168,18 @@ class Store(Section):
         default=None,
         description="Password for the store; best kept in the secret file store__password.",
     )
+    tls: bool = Field(
+        default=False,
+        description="Whether to use TLS with the servers that sentinel names, the sentinels"
+        " included; for url its scheme says so.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        pattern=r"^/",
+        description="File with the certificates (PEM) that the store's must be signed by; null"
+        " takes the system's authorities.",
+    )
+    sentinel: Sentinel = Field(default=Sentinel(), description=str(Sentinel.__doc__))
     namespace: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9_.-]{1,32}$",
@@ -192,6 +230,11 @@ class Store(Section):
         " fence.marker_s so that every write in flight has ended. 0 only for a store that nobody"
         " used before, such as the demo's.",
     )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether there is a store at all."""
+        return self.url is not None or bool(self.sentinel.addresses)
 
 
 class Breaker(Section):
