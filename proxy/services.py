@@ -18,16 +18,12 @@ from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
 from proxy.core.lifecycle import Probes
 from proxy.core.record import RECORD_FORMAT
-from proxy.core.values import Level
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
-from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_lanes import RedisLanes, StoreOptions
-from proxy.edge.redis_store import RedisStore
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
 from proxy.flow.debts import Debts
@@ -37,6 +33,7 @@ from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings
+from proxy.store_graph import BuiltStore, build_store
 from proxy.version import VERSION
 
 _SIGNED_SERVICE = "dynamodb"
@@ -99,8 +96,8 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     upstream = await _upstream(frame, endpoints, instance_id)
     keys = KeySpace(settings.store.namespace, endpoints.region)
     breaker = _breaker(settings)
-    lanes = _lanes(frame, keys)
-    store: Store = GuardedStore(_store(frame, lanes), breaker=breaker, clock=clock, emit=emit)
+    built = _store(frame, keys)
+    store: Store = GuardedStore(built.store, breaker=breaker, clock=clock, emit=emit)
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
@@ -122,7 +119,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
         return ProxyStatus(
             version=VERSION,
             uptime_s=clock.monotonic_s() - started_s,
-            store=_store_status(store, breaker, lanes),
+            store=_store_status(store, breaker, built),
             debts=len(debts),
             upstream_endpoint=endpoints.dynamodb_url,
             table_default=settings.default_policy,
@@ -168,44 +165,15 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ai
     return await stack.enter_async_context(upstream)
 
 
-def _lanes(frame: _Frame, keys: KeySpace) -> RedisLanes:
-    settings = frame.settings
-    given = settings.store
-    options = StoreOptions(
-        url=given.url or "",
-        limits=LaneLimits(given.timeout_s, given.connect_timeout_s, given.queue_max),
-        username=given.username,
-        password=given.password.get_secret_value() if given.password else None,
-        lanes=given.lanes if given.url else 0,
-        heartbeat_s=given.heartbeat_s,
-        heartbeat_age_s_max=given.heartbeat_age_s_max,
-        quarantine_s=given.quarantine_s,
-        fail_over=given.fail_over,
-        fitness_demanded=not given.accept_unfit and _any_strict(settings),
-    )
-    lanes = RedisLanes(options, keys=keys, clock=frame.clock, emit=frame.emit)
-    frame.keep(lanes.serve, "store")
-    return lanes
+def _store(frame: _Frame, keys: KeySpace) -> BuiltStore:
+    built = build_store(frame.settings, keys, frame.clock, frame.emit)
+    frame.keep(built.keep_connected, "store")
+    return built
 
 
-def _store(frame: _Frame, lanes: RedisLanes) -> RedisStore:
-    settings = frame.settings
-    return RedisStore(
-        lanes,
-        fence=settings.fence_policy(),
-        clock=frame.clock,
-        layout_of=lambda table: settings.policy_of(table).layout,
-    )
-
-
-def _store_status(store: Store, breaker: Breaker, lanes: RedisLanes) -> StoreStatus:
-    flaws = tuple(flaw.value for flaw in lanes.fitness.flaws)
+def _store_status(store: Store, breaker: Breaker, built: BuiltStore) -> StoreStatus:
+    flaws = tuple(flaw.value for flaw in built.flaws())
     return StoreStatus(store.serving, store.why_not_serving, breaker.state.value, flaws)
-
-
-def _any_strict(settings: Settings) -> bool:
-    policies = (settings.default_policy, *settings.policies.values())
-    return any(policy.level is Level.STRICT for policy in policies)
 
 
 def _metrics(settings: Settings) -> Metrics:

@@ -74,7 +74,6 @@ LONG_MODULES: Final = {
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
     "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
-    "proxy/configuration/sections.py": "one field with its description per setting",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",

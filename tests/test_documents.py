@@ -94,8 +94,9 @@ def test_every_guarantee_names_its_checker() -> None:
 
 def test_settings_shown_in_readme_are_valid(tmp_path: Path) -> None:
     """What a newcomer copies from README loads."""
-    shown = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert shown is not None
+    shown = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert shown
     file = tmp_path / "dynaside.yaml"
-    file.write_text(shown[1])
-    assert load_settings(config_path=file, environ={}).tables
+    for text in shown:
+        file.write_text(text)
+        assert load_settings(config_path=file, environ={}).store.is_named

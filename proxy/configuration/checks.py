@@ -46,6 +46,24 @@ def check_host_port(text: str) -> str:
     return text
 
 
+def check_servers(given: object) -> tuple[str, ...]:
+    """Accept a list of `HOST:PORT`, or a text of them with commas between, as variables have it."""
+    listed = given.split(",") if isinstance(given, str) else given
+    if not isinstance(listed, list | tuple) or not all(isinstance(each, str) for each in listed):
+        raise ValueError("must be a list of HOST:PORT")
+    servers = tuple(each.strip() for each in listed if each.strip())
+    for each in servers:
+        try:
+            _, port = split_host_port(each)
+        except ValueError:
+            port = 0
+        if not port:
+            raise ValueError("must be a list of HOST:PORT, such as 10.0.0.1:26379 or [::1]:26379")
+    if len(set(servers)) < len(servers):
+        raise ValueError("must name each server once")
+    return servers
+
+
 def check_endpoint(text: str) -> str:
     """Accept `http(s)://HOST[:PORT]` and return it without a final slash."""
     parts = _split_url(text)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from proxy.configuration.checks import url_has_password
 from proxy.configuration.model import Path, Settings
+from proxy.configuration.store_sections import Store
 from proxy.configuration.tables import STRICT_NEEDS, TableRules, explicit
 from proxy.core.values import Layout, Level, WriteMode
 
@@ -36,7 +37,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
 
 def notes(settings: Settings) -> list[str]:
     """Return what is allowed but worth knowing before starting."""
-    if settings.store.url is None:
+    if not settings.store.is_named:
         return ["store.url is not set: nothing is cached, every request passes through"]
     return []
 
@@ -80,6 +81,21 @@ def _store_conflicts(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("store", "password"), ("store", "url")),
             "is given here and in store.url; leave one out",
+        )
+    yield from _topology_conflicts(store)
+
+
+def _topology_conflicts(store: Store) -> Iterator[Conflict]:
+    url, tls, addresses = ("store", "url"), ("store", "tls"), ("store", "sentinel", "addresses")
+    if store.url is not None and store.sentinel.addresses:
+        yield Conflict((url, addresses), "there is one store; leave one of them out")
+    if store.url is not None and store.tls:
+        yield Conflict((tls, url), "is for servers without a URL; here write rediss://")
+    with_tls = store.tls or (store.url is not None and store.url.startswith("rediss:"))
+    if store.ca_file is not None and not with_tls:
+        yield Conflict(
+            (("store", "ca_file"), tls, url),
+            "does nothing without TLS: store.tls, or rediss:// in store.url",
         )
 
 
@@ -138,8 +154,8 @@ def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterat
     if inherited.get("write_mode") is WriteMode.AROUND:
         why = "around leaves old entries in place, which level strict does not allow"
         yield Conflict((path_of("write_mode"), path_of("level")), why)
-    if settings.store.url is None and "level" in own:
-        why = "strict needs a store: without store.url other proxies would not see our writes"
+    if not settings.store.is_named and "level" in own:
+        why = "strict needs a store: without one other proxies would not see our writes"
         yield Conflict((path_of("level"), ("store", "url")), why)
     if "level" in own:
         yield from _strict_store_conflicts(settings, path_of("level"))

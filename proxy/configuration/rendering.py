@@ -82,6 +82,8 @@ def _shown(settings: Settings) -> dict[str, Any]:
         shown["store"]["url"] = masked_url(settings.store.url)
     if settings.store.password is not None:
         shown["store"]["password"] = MASK
+    if settings.store.sentinel.password is not None:
+        shown["store"]["sentinel"]["password"] = MASK
     shown["defaults"] = dataclasses.asdict(settings.default_policy)
     for name, table in shown["tables"].items():
         key_schema = {"key_schema": table["key_schema"]} if table["key_schema"] else {}

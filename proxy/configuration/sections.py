@@ -13,7 +13,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationInfo,
     field_validator,
 )
@@ -21,17 +20,13 @@ from pydantic import (
 from proxy.configuration.checks import (
     check_endpoint,
     check_host_port,
-    check_store_url,
     split_host_port,
 )
 from proxy.core.policy import FencePolicy
-from proxy.core.values import FailOver
 
 HostPort = Annotated[str, AfterValidator(check_host_port)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
-StoreUrl = Annotated[str, AfterValidator(check_store_url)]
 
-_FENCE: Final = FencePolicy()
 _NUMBERS: Final = (int, float, int | None)
 
 
@@ -105,7 +100,7 @@ class Upstream(Section):
         " rarely comes first.",
     )
     write_timeout_s: float = Field(
-        default=_FENCE.write_timeout_s,
+        default=FencePolicy().write_timeout_s,
         ge=0.05,
         le=300,
         description="Seconds for the whole exchange of a write; longer than for a read, because"
@@ -139,137 +134,6 @@ class Upstream(Section):
         le=3600,
         description="Seconds an idle connection is kept; short, so that we close it before DynamoDB"
         " does and no request meets a closing connection.",
-    )
-
-
-class Store(Section):
-    """The shared Redis/Valkey."""
-
-    url: StoreUrl | None = Field(
-        default=None,
-        repr=False,
-        description="redis://HOST[:PORT][/DATABASE], rediss:// for TLS, or unix:///PATH; null"
-        " caches nothing and passes everything through.",
-    )
-    username: str | None = Field(
-        default=None, description="User name for the store; null is the store's default user."
-    )
-    password: SecretStr | None = Field(
-        default=None,
-        description="Password for the store; best kept in the secret file store__password.",
-    )
-    namespace: str = Field(
-        default="default",
-        pattern=r"^[A-Za-z0-9_.-]{1,32}$",
-        description="Prefix of every cache key; proxies that share a cache use the same one.",
-    )
-    timeout_s: float = Field(
-        default=0.1,
-        ge=0.001,
-        le=10,
-        description="Seconds for one round trip; the most that a silent store may add to a"
-        " request before DynamoDB is asked.",
-    )
-    connect_timeout_s: float = Field(
-        default=0.5, ge=0.01, le=30, description="Seconds to connect, TLS and AUTH included."
-    )
-    lanes: int = Field(
-        default=2,
-        ge=1,
-        le=16,
-        description="Connections that share the commands by pipelining; two let one large reply"
-        " pass beside the small ones.",
-    )
-    queue_max: int = Field(
-        default=10_000,
-        ge=1,
-        le=1_000_000,
-        description="Commands waiting per lane at most; beyond it requests go to DynamoDB without"
-        " the store.",
-    )
-    heartbeat_s: float = Field(
-        default=1.0,
-        ge=0.05,
-        le=60,
-        description="Seconds between two proofs that the connection still talks to a primary.",
-    )
-    heartbeat_age_s_max: float = Field(
-        default=3.0,
-        ge=0.1,
-        le=300,
-        description="Seconds a proof stays good; hits stop when it is older. Longer than"
-        " heartbeat_s, so that one late proof costs nothing.",
-    )
-    quarantine_s: float = Field(
-        default=30.0,
-        ge=0,
-        le=3600,
-        description="Seconds without hits and fills after the store's primary changed, at least"
-        " fence.marker_s so that every write in flight has ended. 0 only for a store that nobody"
-        " used before, such as the demo's.",
-    )
-    fail_over: FailOver = Field(
-        default=FailOver.SAFE,
-        description="After the store's primary changed, safe refuses writes to strict tables until"
-        " no older primary can serve hits: heartbeat_age_s_max, and after a fail-over"
-        " min-replicas-max-lag + 2 s more. available lets them go on: for that long a proxy that"
-        " still sees the older primary may answer with the item from before.",
-    )
-    accept_unfit: bool = Field(
-        default=False,
-        description="Whether strict tables are served from a store that may lose acknowledged"
-        " changes: one that evicts young markers, has replicas it does not wait for, does not tell,"
-        " or has no quarantine. When false they bypass it.",
-    )
-
-
-class Breaker(Section):
-    """When to stop asking a store that is out."""
-
-    failures_to_open: int = Field(
-        default=5,
-        ge=1,
-        le=1000,
-        description="Failures in a row after which requests no longer wait for the store.",
-    )
-    open_s: float = Field(
-        default=1.0,
-        ge=0.05,
-        le=300,
-        description="Seconds until one request tries the store again.",
-    )
-
-
-class Fence(Section):
-    """Bounds of the coherence protocol; give every proxy of one store the same."""
-
-    lease_s: float = Field(
-        default=_FENCE.lease_s,
-        ge=0.05,
-        le=300,
-        description="Seconds a proxy may take for a fill before another one may fill.",
-    )
-    lease_wait_s: float = Field(
-        default=_FENCE.lease_wait_s,
-        ge=0,
-        le=300,
-        description="Seconds a reader waits for another proxy's fill before it asks DynamoDB"
-        " itself; at most lease_s.",
-    )
-    marker_s: float = Field(
-        default=_FENCE.marker_s,
-        ge=0.1,
-        le=3600,
-        description="Seconds a write of unknown outcome keeps its item out of the cache; longer"
-        " than upstream.connect_timeout_s + upstream.write_timeout_s, or a write could take"
-        " effect after its marker has gone.",
-    )
-    tombstone_s: float = Field(
-        default=_FENCE.tombstone_s,
-        ge=0.1,
-        le=3600,
-        description="Seconds after an invalidation in which a fill must read with ConsistentRead;"
-        " longer than DynamoDB's replicas lag.",
     )
 
 

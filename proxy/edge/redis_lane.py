@@ -20,11 +20,11 @@ import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.edge.redis_connection import Connect, said_by
 from proxy.flow.ports import Clock
 
 BATCH_COMMANDS_MAX: Final = 512
 ROUNDS_MAX: Final = 10  # time-outs that one batch may last while its replies keep coming
-_REASON_CHARACTERS_MAX: Final = 120
 _ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -51,7 +51,7 @@ class Lane:
     """One shared connection.
 
     Args:
-        connect: makes an unconnected redis-py connection.
+        connect: finds the server and makes an unconnected redis-py connection to it.
         greet: called on every new connection with a function that does one round trip on it;
             raises StoreUnavailable to refuse the server.
         changed: called after the lane went up or down.
@@ -62,7 +62,7 @@ class Lane:
     def __init__(
         self,
         *,
-        connect: Callable[[], AbstractConnection],
+        connect: Connect,
         greet: Callable[[Callable[..., Awaitable[Replies]]], Awaitable[None]],
         changed: Callable[[], None],
         clock: Clock,
@@ -103,8 +103,10 @@ class Lane:
         """Connect, work, and connect again for ever; cancel to stop."""
         attempt = 0
         while True:
-            connection = self._make_connection()
+            connection: AbstractConnection | None = None
+            self._leaving = False  # from here on: what is told while it connects counts too
             try:
+                connection = await self._make_connection()
                 await self._open(connection)
                 attempt = 0
                 await self._work(connection)
@@ -121,16 +123,13 @@ class Lane:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-            # redis-py names the address and the server's own words here, never a password.
-            said = str(error)[:_REASON_CHARACTERS_MAX] or "no answer in time"
-            reason = f"cannot connect to the store: {type(error).__name__}: {said}"
-            raise StoreUnavailable(StoreFailure.CONNECT, reason) from error
+            raise StoreUnavailable(StoreFailure.CONNECT, said_by(error)) from error
 
         async def round_trip(*commands: Command) -> Replies:
             return await self._exchange(connection, commands, self._limits.connect_timeout_s)
 
         await self._greet(round_trip)
-        self.up, self.problem, self._leaving = True, None, False
+        self.up, self.problem = True, None
         self._changed()
 
     async def _work(self, connection: AbstractConnection) -> None:
@@ -198,11 +197,13 @@ class Lane:
                 # One exception object each: they get different tracebacks.
                 submission.settled.set_exception(StoreUnavailable(problem.failure, str(problem)))
 
-    async def _close(self, connection: AbstractConnection) -> None:
+    async def _close(self, connection: AbstractConnection | None) -> None:
         if self.up:  # still up: this process is stopping, which is no news about the store
             self.up = False
             waiting, self._queue = list(self._queue), deque()
             self._fail(waiting, StoreUnavailable(StoreFailure.CLOSED, "stopping"))
+        if connection is None:
+            return
         # It is gone either way.
         with suppress(redis.exceptions.RedisError, OSError, TimeoutError):
             async with asyncio.timeout(self._limits.connect_timeout_s):

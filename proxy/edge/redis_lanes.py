@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import redis.exceptions
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
-from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.values import FailOver
+from proxy.edge.redis_connection import Access, Connect
 from proxy.edge.redis_fitness import FitnessWatch
 from proxy.edge.redis_lane import Command, Lane, LaneLimits, Replies
 from proxy.edge.redis_primary import PrimaryView, ServerInfo, parse_info, parse_lag
+from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.scripts import STEPS, load_script
 from proxy.flow.events import Emit, StoreConnections, StoreEvictions, StoreServing
 from proxy.flow.ports import Clock
@@ -37,16 +36,19 @@ class StoreOptions:
     """How to reach the store and how far to trust it. Times in seconds.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
-        username, password: override what the URL says.
-        lanes: shared connections; 0 when there is no store at all.
+        url: `redis://`, `rediss://` or `unix://`, where the store is one server.
         limits: bounds of each lane.
+        username, password: for the store's servers; override what the URL says.
+        lanes: shared connections; 0 when there is no store at all.
         heartbeat_s: how often each connection proves that it talks to a primary.
         heartbeat_age_s_max: hits stop when the last proof is older.
         quarantine_s: how long an incarnation nobody has seen before serves nothing, beside the
             time that an older primary may have taken writes; 0 for no quarantine at all.
         fail_over: whether strict writes wait for a new primary to be the only one.
         fitness_demanded: whether some table is `strict` and its operator takes no risk.
+        tls: whether servers that are not named by a URL speak TLS.
+        ca_file: certificates to trust instead of the system's.
+        sentinel: who knows where the primary is, instead of a URL.
     """
 
     url: str
@@ -59,29 +61,41 @@ class StoreOptions:
     quarantine_s: float = 30.0
     fail_over: FailOver = FailOver.SAFE
     fitness_demanded: bool = True
+    tls: bool = False
+    ca_file: str | None = None
+    sentinel: SentinelOptions | None = None
 
     @property
     def unsettled_s(self) -> float:
         """How long hits of an older primary go on, once it takes no writes any more."""
         return min(self.heartbeat_age_s_max, self.quarantine_s)
 
+    @property
+    def access(self) -> Access:
+        """How the store's servers let us in."""
+        timeout_s = self.limits.connect_timeout_s
+        return Access(self.username, self.password, self.tls, self.ca_file, timeout_s)
+
 
 class RedisLanes:
     """A few shared connections.
 
     Args:
-        options: where the store is and how far to trust it.
+        options: how far to trust the store.
+        connect: makes connections to the server that is meant.
         keys: names the gate's record.
         clock: time and sleep.
         emit: takes events.
     """
 
-    def __init__(self, options: StoreOptions, *, keys: KeySpace, clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self, options: StoreOptions, *, connect: Connect, keys: KeySpace, clock: Clock, emit: Emit
+    ) -> None:
         self._options = options
+        self._connect = connect
         self._keys = keys
         self._clock = clock
         self._emit = emit
-        self._pool = _make_pool(options) if options.lanes else None
         self._views: list[PrimaryView | None] = [None] * options.lanes
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
         self._any_up = asyncio.Event()
@@ -157,6 +171,11 @@ class RedisLanes:
             reason = "the store's primary is new, an older one may still serve"
             raise StoreUnavailable(StoreFailure.UNSETTLED, reason) from None
 
+    def leave(self) -> None:
+        """Leave every connection: another server is the primary now."""
+        for lane in self._lanes:
+            lane.reconnect()
+
     def _make_lane(self, index: int) -> Lane:
         async def greet(round_trip: Callable[..., Awaitable[Replies]]) -> None:
             load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
@@ -176,17 +195,12 @@ class RedisLanes:
             self._tell_serving()
 
         return Lane(
-            connect=self._new_connection,
+            connect=self._connect,
             greet=greet,
             changed=changed,
             clock=self._clock,
             limits=self._options.limits,
         )
-
-    def _new_connection(self) -> AbstractConnection:
-        assert self._pool is not None, "a lane without a store"
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        return connection
 
     async def _heartbeat(
         self, index: int, round_trip: Callable[..., Awaitable[Replies]]
@@ -302,22 +316,6 @@ class RedisLanes:
         if told != self._told:
             self._told = told
             self._emit(StoreServing(*told))
-
-
-def _make_pool(options: StoreOptions) -> ConnectionPool:
-    overrides = {
-        name: given
-        for name, given in (("username", options.username), ("password", options.password))
-        if given is not None
-    }
-    return ConnectionPool.from_url(
-        options.url,
-        protocol=3,
-        socket_timeout=None,
-        socket_connect_timeout=options.limits.connect_timeout_s,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        **overrides,
-    )
 
 
 def checked(replies: Replies) -> Replies:

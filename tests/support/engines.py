@@ -19,6 +19,7 @@ from proxy.embedded.dynamodb import (
     start_ministack,
 )
 from proxy.embedded.valkey import RunningStore, redis_binary, start_valkey
+from tests.support.store_topologies import SentinelTopology
 from tests.support.tools import missing
 
 NODE_MODULES = Path(__file__).parents[1] / "e2e" / "js" / "node_modules"
@@ -45,6 +46,16 @@ def redis7() -> Iterator[RunningStore]:
         missing("redis-server", install="apt install redis-server")
     with closing(start_valkey(binary)) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def sentinel_store() -> Iterator[SentinelTopology]:
+    """Run a primary with replicas and sentinels, of the machine's own `redis-server`."""
+    if (binary := redis_binary()) is None:
+        missing("redis-server", install="apt install redis-server")
+    with closing(SentinelTopology(binary)) as topology:
+        topology.start()
+        yield topology
 
 
 @pytest.fixture(scope="session")

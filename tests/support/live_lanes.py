@@ -15,6 +15,7 @@ from proxy.edge.clock import SystemClock
 from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_lanes import RedisLanes, StoreOptions
 from proxy.edge.redis_store import RedisStore
+from proxy.edge.redis_topology import StoreTopology
 from proxy.flow.events import Event
 from proxy.flow.ports import Clock
 
@@ -62,8 +63,9 @@ class LiveLanes:
 async def live_lanes(options: StoreOptions, clock: Clock | None = None) -> AsyncIterator[LiveLanes]:
     """Keep lanes connected while the block runs."""
     live = LiveLanes(clock or SystemClock())
-    live.lanes = RedisLanes(options, keys=KEYS, clock=live.clock, emit=live.heard)
-    serving = asyncio.create_task(live.lanes.serve())
+    topology = StoreTopology(options, keys=KEYS, clock=live.clock, emit=live.heard)
+    live.lanes = topology.lanes
+    serving = asyncio.create_task(topology.serve())
     try:
         yield live
     finally:

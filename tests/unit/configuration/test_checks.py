@@ -6,6 +6,7 @@ from proxy.configuration.checks import (
     MASK,
     check_endpoint,
     check_host_port,
+    check_servers,
     check_store_url,
     is_loopback,
     masked_url,
@@ -135,3 +136,27 @@ def test_passwords_in_urls_are_masked(url: str, masked: str) -> None:
     """The password is masked, the rest stays readable."""
     assert masked_url(url) == masked
     assert url_has_password(url) is (url != masked)
+
+
+@pytest.mark.parametrize(
+    ("given", "servers"),
+    [
+        ([], ()),
+        ("", ()),
+        (["h:1", "[::1]:2"], ("h:1", "[::1]:2")),
+        (("h:1",), ("h:1",)),
+        ("h:1, [::1]:2,", ("h:1", "[::1]:2")),
+    ],
+)
+def test_servers_are_a_list_or_a_text_with_commas(given: object, servers: tuple[str, ...]) -> None:
+    """A file gives a list, a variable a text."""
+    assert check_servers(given) == servers
+
+
+@pytest.mark.parametrize(
+    "given", [1, [1], {"h": 1}, ["h"], ["h:0"], "h:1 i:2", "::1:2", ["a:1"] * 2]
+)
+def test_wrong_servers_are_refused(given: object) -> None:
+    """Each server needs its host and a real port, once."""
+    with pytest.raises(ValueError, match=r"must (be a list of HOST:PORT|name each server once)"):
+        check_servers(given)

@@ -8,6 +8,7 @@ from proxy.configuration.conflicts import conflicts, notes
 from proxy.configuration.model import Settings, dotted
 
 STORE = {"url": "redis://h"}
+SENTINEL = {"addresses": ["h:1"]}
 STRICT = {"store": STORE, "defaults": {"level": "strict"}}
 
 
@@ -53,6 +54,16 @@ def found(given: dict[str, Any]) -> list[list[str]]:
         (
             {"store": {"url": "redis://:a@h", "password": "b"}},
             ["store.password", "store.url"],
+        ),
+        (
+            {"store": {**STORE, "sentinel": SENTINEL}},
+            ["store.url", "store.sentinel.addresses"],
+        ),
+        ({"store": {**STORE, "tls": True}}, ["store.tls", "store.url"]),
+        ({"store": {**STORE, "ca_file": "/a"}}, ["store.ca_file", "store.tls", "store.url"]),
+        (
+            {"store": {"sentinel": SENTINEL, "ca_file": "/a"}},
+            ["store.ca_file", "store.tls", "store.url"],
         ),
         (
             {"fence": {"marker_s": 11}},
@@ -130,6 +141,9 @@ def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None
         {"store": STORE | {"quarantine_s": 0}, "defaults": {"level": "session"}},
         {"store": {"quarantine_s": 30}, "fence": {"marker_s": 30}},
         {"store": {"url": "redis://u@h", "password": "b"}},
+        {"store": {"url": "rediss://h", "ca_file": "/a"}},
+        {"store": {"sentinel": SENTINEL, "tls": True, "ca_file": "/a"}},
+        {"store": {"sentinel": SENTINEL}, "defaults": {"level": "strict"}},
         {"fence": {"lease_s": 2, "lease_wait_s": 2}},
         {"defaults": {"compress_above_bytes": 1}, "tables": {"abc": {"layout": "hash"}}},
         {"defaults": {"layout": "hash", "compress_above_bytes": None}},
@@ -171,3 +185,4 @@ def test_missing_store_is_worth_a_note() -> None:
     """Running without a store is allowed, and said."""
     assert "nothing is cached" in notes(Settings())[0]
     assert notes(Settings.model_validate({"store": STORE})) == []
+    assert notes(Settings.model_validate({"store": {"sentinel": SENTINEL}})) == []

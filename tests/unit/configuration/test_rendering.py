@@ -84,10 +84,12 @@ def test_effective_settings_are_yaml_with_sources() -> None:
 
 def test_effective_settings_mask_secrets() -> None:
     """Neither the password nor the one in the URL is shown."""
-    store = {"url": "redis://u:hidden@h", "password": "hidden"}
+    sentinel = {"password": "hidden"}
+    store = {"url": "redis://u:hidden@h", "password": "hidden", "sentinel": sentinel}
     text = effective_yaml(Settings.model_validate({"store": store}), lambda _: "")
     assert "hidden" not in text
     assert yaml.safe_load(text)["store"]["password"] == MASK
+    assert yaml.safe_load(text)["store"]["sentinel"]["password"] == MASK
     assert yaml.safe_load(text)["store"]["url"] == f"redis://u:{MASK}@h"
 
 

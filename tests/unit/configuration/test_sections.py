@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.configuration.model import SETTINGS, Path, dotted
-from proxy.configuration.sections import Breaker, Listen, Store
+from proxy.configuration.sections import Listen
+from proxy.configuration.store_sections import Breaker, Store
 from proxy.configuration.tables import TableRules
 
 

@@ -46,7 +46,7 @@ class Watched:
             limits=limits,
         )
 
-    def _connect(self) -> AbstractConnection:
+    async def _connect(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 

@@ -1,0 +1,58 @@
+"""Puts the store's lanes together for the topology that the settings name.
+
+One server, or the primary that sentinels name: every connection to a server proves by itself that
+it talks to a primary, so both need no more than `RedisLanes`. Replicas are never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from proxy.core.cache_key import KeySpace
+from proxy.edge.redis_connection import url_connect
+from proxy.edge.redis_lanes import RedisLanes, StoreOptions
+from proxy.edge.redis_sentinel import Sentinels
+from proxy.flow.events import Emit
+from proxy.flow.ports import Clock
+
+_HEARTBEATS_PER_LOOK: Final = 5
+
+
+class StoreTopology:
+    """The store's lanes at work.
+
+    Args:
+        options: where the store is and how far to trust it.
+        keys: names the gate's record.
+        clock: time and sleep.
+        emit: takes events.
+    """
+
+    def __init__(self, options: StoreOptions, *, keys: KeySpace, clock: Clock, emit: Emit) -> None:
+        self._clock = clock
+        self._look_s = options.heartbeat_s * _HEARTBEATS_PER_LOOK
+        self._sentinels: Sentinels | None = None
+        connect = url_connect(options.url, options.access)
+        if options.sentinel is not None:
+            timeout_s = options.limits.connect_timeout_s
+            self._sentinels = Sentinels(options.sentinel, options.access, timeout_s=timeout_s)
+            connect = self._sentinels.connect
+        self.lanes = RedisLanes(options, connect=connect, keys=keys, clock=clock, emit=emit)
+
+    async def serve(self) -> None:
+        """Keep the lanes connected and proven for ever; cancel to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.lanes.serve())
+            if self._sentinels is not None:
+                tasks.create_task(self._look(self._sentinels))
+
+    async def _look(self, sentinels: Sentinels) -> None:
+        """Leave a primary when the sentinels name another, though it still takes heartbeats.
+
+        An old primary that is cut off from the sentinels does so, until the cut is healed.
+        """
+        while True:
+            await self._clock.sleep(self._look_s)
+            if await sentinels.name_another():
+                self.lanes.leave()
