@@ -113,6 +113,8 @@ class EventLog:
             events.InvariantViolated: self._on_violation,
             events.DebtsChanged: self._on_debts,
             events.FenceEnded: self._on_fence,
+            events.StaleFound: self._on_stale,
+            events.ModeSwitched: self._on_switch,
         }
 
     def on_event(self, event: events.Event) -> None:
@@ -175,6 +177,22 @@ class EventLog:
     def _on_fence(self, event: events.FenceEnded) -> None:
         if event.result is FenceResult.LOST and (count := self._repeats.due("fence", "lost")):
             self._log.warning("fence marker lost", table=event.table, count=count)
+
+    def _on_stale(self, event: events.StaleFound) -> None:
+        if count := self._repeats.due("stale", event.level):
+            self._log.error(
+                "stale entry found",
+                table=event.table,
+                table_level=event.level,  # `level` is the line's own
+                age_s=round(event.age_s, 3),
+                item=event.mark,
+                served=not event.in_shadow,
+                count=count,
+            )
+
+    def _on_switch(self, event: events.ModeSwitched) -> None:
+        percent = event.percent
+        self._log.warning("mode switched", table=event.table, mode=event.mode, percent=percent)
 
 
 class _Repeats:

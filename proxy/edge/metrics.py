@@ -25,6 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.values import FenceResult, FillResult, Outcome
+from proxy.edge.audit_metrics import AuditMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
 
@@ -110,6 +111,7 @@ class Metrics:
         self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._make_request_families()
         self._make_coherence_families()
+        self._audits = AuditMetrics(self.registry, self._table)
         self._make_upstream_families()
         self._make_store_families()
         self._make_process_families(identity)
@@ -300,6 +302,7 @@ class Metrics:
             self._throttles[operation, name].inc(0)
         for replaced in ("true", "false"):
             self._refreshes[name, replaced].inc(0)
+        self._audits.admit(name)
         self._coalesced[(name,)].inc(0)
         self._tables[name] = name
         return name
@@ -308,6 +311,7 @@ class Metrics:
 
     def _handler_table(self) -> dict[type, Callable[[Any], None]]:
         return {
+            **self._audits.handlers(),
             events.RequestAnswered: self._on_request,
             events.BatchItemsAnswered: lambda e: self._batch_items[
                 self._table(e.table), e.outcome

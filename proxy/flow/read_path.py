@@ -17,6 +17,7 @@ from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import BypassReason, CacheKey, Outcome, Verdict
+from proxy.flow.auditor import Witness
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -42,6 +43,7 @@ class ReadPorts:
     tasks: TaskOwner
     clock: Clock
     emit: Emit
+    witness: Witness
 
 
 class ReadPath:
@@ -122,6 +124,7 @@ class ReadPath:
         crc32 = entry.crc32 if body is entry.body else checksum(body)
         units = read_units(entry.item_bytes, consistent=False)
         self._ports.emit(CapacitySaved(plan.table, units))
+        self._ports.witness.served(plan, entry)
         ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
         return Answer(200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s)
 

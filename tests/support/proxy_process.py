@@ -118,7 +118,8 @@ def start_proxy(
         upstream: DynamoDB's endpoint.
         store: URL of the store; None runs without one.
         settings: by dotted name, as `{"defaults.write_mode": "through", "tables": {"t": {…}}}`;
-            they overrule `store.quarantine_s` 0 and the random `store.namespace` given here.
+            they overrule `store.quarantine_s` 0, `audit.share` 0 and the random `store.namespace`
+            given here.
         environ: further variables, which overrule the fixed credentials and region.
 
     Raises:
@@ -129,6 +130,7 @@ def start_proxy(
         "store.url": store,
         "store.namespace": f"test-{uuid.uuid4().hex[:8]}",
         "store.quarantine_s": 0,
+        "audit.share": 0,  # tests count what goes upstream
         "store.timeout_s": 2.0,  # a busy machine is not what tests are about
         **(settings or {}),
     }
