@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
+from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
@@ -13,10 +15,12 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Emit
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Clock, Store, Upstream
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
+from proxy.flow.shadow import ReadPaths, Shadow, ShadowPorts, without_savings
 from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
@@ -42,12 +46,15 @@ class FlowGraph:
     keys: KeySpace
     store: Store
     debts: Debts
+    modes: ModeSwitch
 
     def flows(self, upstream: Upstream) -> Flows:
         """Put the flows together."""
         settings = self.settings
         timeouts = Timeouts(settings.upstream.read_timeout_s, settings.upstream.write_timeout_s)
-        exchange = Exchange(upstream, clock=self.clock, emit=self.emit, timeouts=timeouts)
+        gate = AuditGate(settings.audit.policy())
+        heedful = heeding(gate, self.clock, self.emit)
+        exchange = Exchange(upstream, clock=self.clock, emit=heedful, timeouts=timeouts)
         schemas = self._schemas(exchange)
         watch = TableWatch(
             exchange,
@@ -60,9 +67,12 @@ class FlowGraph:
             check_s=settings.upstream.table_check_s,
         )
         exchange.when_lost(watch.lost)
-        return Flows(self._dispatcher(exchange, schemas, watch), watch)
+        auditor = self._auditor(exchange, gate)
+        return Flows(self._dispatcher(exchange, schemas, watch, auditor), watch)
 
-    def _dispatcher(self, exchange: Exchange, schemas: SchemaBook, watch: TableWatch) -> Dispatcher:
+    def _dispatcher(
+        self, exchange: Exchange, schemas: SchemaBook, watch: TableWatch, auditor: Auditor
+    ) -> Dispatcher:
         settings, fence = self.settings, self.settings.fence_policy()
         coalescer: Coalescer[Landing] = Coalescer(
             self.tasks, flights_max=settings.limits.flights_max
@@ -78,43 +88,66 @@ class FlowGraph:
             clock=self.clock,
             emit=self.emit,
             note=watch.note,
+            witness=auditor,
         )
-        reads = ReadPath(read_ports)
-        writes = WritePath(
+        paths = self._read_paths(read_ports, schemas)
+        rehearsing = replace(read_ports, emit=without_savings(self.emit))
+
+        def stage(witness: Witness) -> ReadPaths:
+            return self._read_paths(replace(rehearsing, witness=witness), schemas)
+
+        shadow = Shadow(ShadowPorts(exchange, auditor, self.tasks, self.emit, stage))
+        return Dispatcher(
+            DispatcherPorts(
+                reads=paths.reads,
+                batches=paths.batches,
+                queries=paths.queries,
+                shadow=shadow,
+                writes=self._writes(read_ports, schemas),
+                exchange=exchange,
+                schemas=schemas,
+                keys=self.keys,
+                clock=self.clock,
+                emit=self.emit,
+                policy_of=self.modes.policy_of,
+                body_bytes_max=settings.http.body_bytes_max,
+            )
+        )
+
+    def _writes(self, ports: ReadPorts, schemas: SchemaBook) -> WritePath:
+        return WritePath(
             WritePorts(
                 store=self.store,
-                exchange=exchange,
-                coalescer=coalescer,
+                exchange=ports.exchange,
+                coalescer=ports.coalescer,
                 debts=self.debts,
                 schemas=schemas,
                 tasks=self.tasks,
                 keys=self.keys,
                 clock=self.clock,
                 emit=self.emit,
-                fence=fence,
-            )
-        )
-        return Dispatcher(
-            DispatcherPorts(
-                reads=reads,
-                batches=BatchPath(read_ports, reads),
-                queries=self._queries(exchange, reads, schemas),
-                writes=writes,
-                exchange=exchange,
-                schemas=schemas,
-                keys=self.keys,
-                clock=self.clock,
-                emit=self.emit,
-                policy_of=settings.policy_of,
-                body_bytes_max=settings.http.body_bytes_max,
+                fence=self.settings.fence_policy(),
             )
         )
 
-    def _queries(self, exchange: Exchange, reads: ReadPath, schemas: SchemaBook) -> QueryPath:
-        return QueryPath(
+    def _auditor(self, exchange: Exchange, gate: AuditGate) -> Auditor:
+        ports = AuditorPorts(
+            store=self.store,
+            exchange=exchange,
+            debts=self.debts,
+            tasks=self.tasks,
+            clock=self.clock,
+            emit=self.emit,
+            fence=self.settings.fence_policy(),
+        )
+        return Auditor(ports, share=self.settings.audit.share, gate=gate)
+
+    def _read_paths(self, ports: ReadPorts, schemas: SchemaBook) -> ReadPaths:
+        reads = ReadPath(ports)
+        queries = QueryPath(
             QueryPorts(
                 store=self.store,
-                exchange=exchange,
+                exchange=ports.exchange,
                 reads=reads,
                 debts=self.debts,
                 schemas=schemas,
@@ -122,6 +155,7 @@ class FlowGraph:
                 fence=self.settings.fence_policy(),
             )
         )
+        return ReadPaths(reads, BatchPath(ports, reads), queries)
 
     def _schemas(self, exchange: Exchange) -> SchemaBook:
         configured = {

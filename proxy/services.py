@@ -23,12 +23,14 @@ from proxy.edge.endpoints import Endpoints, resolve_endpoints
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
+from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
 from proxy.flow.debts import Debts
 from proxy.flow.events import Emit, Event
 from proxy.flow.guarded_store import GuardedStore
+from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
@@ -101,16 +103,14 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
-    graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts)
+    modes = ModeSwitch(settings.policy_of, emit=emit)
+    graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
     flows = graph.flows(upstream)
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
-    server = DataServer(
-        flows.dispatcher.answer,
-        is_loop=partial(is_loop, instance_id=instance_id),
-        options=_http_options(settings),
-        emit=emit,
-    )
+    is_own = partial(is_loop, instance_id=instance_id)
+    options, answer = _http_options(settings), flows.dispatcher.answer
+    server = DataServer(answer, is_loop=is_own, options=options, emit=emit)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes = Probes()
     started_s = clock.monotonic_s()
@@ -123,16 +123,22 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
             debts=len(debts),
             upstream_endpoint=endpoints.dynamodb_url,
             table_default=settings.default_policy,
-            tables=settings.policies,
+            tables={**settings.policies, **modes.switched},
+            switched=tuple(modes.switched),
         )
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
+    _mode_pages(modes).add_to(ops_app)
     return Services(server, ops_app, probes, tasks, debts)
 
 
 def _breaker(settings: Settings) -> Breaker:
     given = settings.breaker
     return Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
+
+
+def _mode_pages(modes: ModeSwitch) -> ModePages:
+    return ModePages(ModeControl(modes.policy_of, lambda: modes.switched, modes.switch))
 
 
 async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:

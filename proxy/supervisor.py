@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from proxy.core.errors import SettingsInvalid
 from proxy.core.lifecycle import Probes, ProcessEvent
+from proxy.edge.fleet_modes import FleetModes
 from proxy.edge.fleet_ops import FleetOps, WorkerClient, WorkerSlot
 from proxy.edge.listeners import OpsListener, listen_at
 from proxy.edge.log import configure, logger
@@ -61,11 +62,15 @@ async def _serve(settings: Settings) -> int:
         slots = [WorkerSlot(i, folder / f"{i}.sock") for i in range(settings.workers)]
         client = await stack.enter_async_context(WorkerClient())
         metrics, probes = MergedMetrics(settings.workers), Probes()
-        ops = OpsListener(FleetOps(probes, slots, client=client, metrics=metrics).app())
+        modes = FleetModes(slots, client=client)
+        pages = FleetOps(probes, slots, client=client, metrics=metrics).app()
+        modes.add_to(pages)
+        ops = OpsListener(pages)
         stack.push_async_callback(ops.close)
         await listen_at("listen.ops", settings.listen.ops_address, ops.start)
         workers = [
-            _Worker(slot, settings=settings, client=client, metrics=metrics) for slot in slots
+            _Worker(slot, settings=settings, client=client, metrics=metrics, modes=modes)
+            for slot in slots
         ]
         stack.push_async_callback(_end_all, workers)
         failed = await _until_stop(workers, probes, stop, ops_url=ops.url)
@@ -132,6 +137,7 @@ class _Worker:
         settings: sent to every process.
         client: asks whether a process is ready.
         metrics: told when a process ended unasked.
+        modes: what operators ordered, for every process that starts.
 
     `first_start` becomes None when the first process is ready, or its status when it ended first.
     """
@@ -143,12 +149,14 @@ class _Worker:
         settings: Settings,
         client: WorkerClient,
         metrics: MergedMetrics,
+        modes: FleetModes,
     ) -> None:
         self.settings = settings
         self.first_start: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._slot = slot
         self._client = client
         self._metrics = metrics
+        self._modes = modes
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[int] | None = None
         self._stopping = asyncio.Event()
@@ -209,7 +217,7 @@ class _Worker:
         if self._stopping.is_set():
             self.signal(signal.SIGTERM)
         assert process.stdin is not None, "asked for a pipe"
-        process.stdin.write(pickle.dumps(self.settings))
+        process.stdin.write(pickle.dumps(self._settings_now()))
         process.stdin.close()
         ended = asyncio.ensure_future(process.wait())
         await self._until_ready(ended)
@@ -217,9 +225,14 @@ class _Worker:
         self._slot.pid, self._slot.ready = None, False
         return status
 
+    def _settings_now(self) -> Settings:
+        orders = self._modes.orders.values()
+        return self.settings.with_modes({each.table: (each.mode, each.percent) for each in orders})
+
     async def _until_ready(self, ended: asyncio.Future[int]) -> None:
         while not ended.done():
             if await self._client.ask(self._slot, "/readyz") is not None:
+                await self._modes.repeat(self._slot)
                 self._slot.ready = not ended.done()
                 if self._slot.ready and not self.first_start.done():
                     self.first_start.set_result(None)

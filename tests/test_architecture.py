@@ -24,16 +24,18 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "store_fitness", "reserved_words", "lifecycle", "breaker",
     "json_text", "content_coding", "key_schema", "attributes", "policy", "request", "record",
-    "fence", "cache_control", "pages", "fetches", "freshness", "item_size", "projection",
-    "cache_key", "operations", "key_condition", "page_request", "batch_get", "responses",
-    "page_reply", "page_plan", "table_identity", "batch_answer", "json_cursor", "batch_fetch",
+    "fence", "cache_control", "pages", "fetches", "freshness", "audit", "audit_gate", "item_size",
+    "projection", "cache_key", "operations", "key_condition", "page_request", "batch_get",
+    "responses", "page_reply", "page_plan", "table_identity", "batch_answer", "json_cursor",
+    "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "read_plan", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
-    "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "read_path",
-    "key_reads", "batch_path", "query_path", "write_path", "dispatcher",
+    "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
+    "read_path", "key_reads", "batch_path", "query_path", "shadow", "write_path", "mode_switch",
+    "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -72,6 +74,7 @@ LINES_USUAL_MAX: Final = 250
 LONG_MODULES: Final = {
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
+    "proxy/flow/events.py": "one value per fact",
     "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from proxy.core.catalogue import operations_document
-from proxy.core.values import BypassReason, FenceResult, Layout, Level, WriteMode
+from proxy.core.values import (
+    AuditResult,
+    BypassReason,
+    FenceResult,
+    Layout,
+    Level,
+    Mode,
+    ShadowResult,
+    WriteMode,
+)
 from proxy.settings import load_settings, setting_names, settings_table
 from proxy.version import VERSION
 
@@ -37,7 +46,10 @@ def test_setting_is_documented(name: str) -> None:
     assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("word", [*BypassReason, *Layout, *Level, *WriteMode])
+WORDS = {*BypassReason, *Layout, *Level, *WriteMode, *Mode, *AuditResult, *ShadowResult}
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
 def test_word_of_an_enum_is_documented(word: str) -> None:
     """Each reason, level and mode that users meet stands in README."""
     assert f"`{word}`" in README

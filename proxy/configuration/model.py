@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from proxy.configuration.checks import is_loopback
-from proxy.configuration.sections import Http, Limits, Listen, Log, Section, Upstream
+from proxy.configuration.sections import Audit, Http, Limits, Listen, Log, Section, Upstream
 from proxy.configuration.store_sections import Breaker, Fence, Store
 from proxy.configuration.tables import (
     TABLE_NAME_PATTERN,
@@ -22,7 +22,7 @@ from proxy.configuration.tables import (
     resolve_policy,
 )
 from proxy.core.policy import FencePolicy, TablePolicy
-from proxy.core.values import TableName
+from proxy.core.values import Mode, TableName
 
 Path = tuple[str, ...]
 """Where a setting stands, from the outermost section inwards: `("store", "url")`."""
@@ -45,6 +45,7 @@ class Settings(Section):
         description="Rules of single tables, by table name: any of `defaults`, and key_schema"
         " (names and types of the partition and sort key).",
     )
+    audit: Audit = Field(default=Audit(), description=str(Audit.__doc__))
     http: Http = Field(default=Http(), description=str(Http.__doc__))
     limits: Limits = Field(default=Limits(), description=str(Limits.__doc__))
     log: Log = Field(default=Log(), description=str(Log.__doc__))
@@ -68,6 +69,14 @@ class Settings(Section):
     def policy_of(self, table: str) -> TablePolicy:
         """Return a table's policy: one dictionary access, made for every request."""
         return self.policies.get(TableName(table), self.default_policy)
+
+    def with_modes(self, modes: Mapping[TableName, tuple[Mode, float]]) -> Settings:
+        """Return the same settings with other modes, and percentages of keys, of some tables."""
+        given = self.model_dump(exclude_unset=True)
+        tables = given.get("tables", {})
+        for table, (mode, percent) in modes.items():
+            tables[table] = {**tables.get(table, {}), "mode": mode, "mode_percent": percent}
+        return Settings.model_validate({**given, "tables": tables}) if modes else self
 
     @property
     def cross_origin_allowed(self) -> bool:

@@ -22,11 +22,12 @@ from proxy.configuration.checks import (
     check_host_port,
     split_host_port,
 )
-from proxy.core.policy import FencePolicy
+from proxy.core.policy import AuditPolicy, FencePolicy
 
 HostPort = Annotated[str, AfterValidator(check_host_port)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 
+_AUDIT: Final = AuditPolicy()
 _NUMBERS: Final = (int, float, int | None)
 
 
@@ -195,6 +196,42 @@ class Http(Section):
         pattern=r"^[!-~]([ -~]{0,62}[!-~])?$",
         description="Server header of the proxy's own answers; the default is what DynamoDB sends.",
     )
+
+
+class Audit(Section):
+    """The comparison of hits with DynamoDB in the background, which measures what is promised."""
+
+    share: float = Field(
+        default=_AUDIT.share,
+        ge=0,
+        le=1,
+        description="Share of hits, 0 to 1, that are compared with a ConsistentRead of the same"
+        " item; 0 for none. At 1 in 1,000 it costs 0.1 % of the read capacity that hits save,"
+        " twice over where clients read eventually consistently.",
+    )
+    reads_per_s_max: float = Field(
+        default=_AUDIT.reads_per_s_max,
+        ge=0.001,
+        le=100_000,
+        description="Comparisons a second at most, in each process; further ones are dropped.",
+    )
+    read_units_per_s_max: float = Field(
+        default=_AUDIT.read_units_per_s_max,
+        ge=0.001,
+        le=100_000,
+        description="Read capacity units a second that comparisons may take at most, in each"
+        " process; further ones are dropped.",
+    )
+    concurrency_max: int = Field(
+        default=_AUDIT.concurrency_max,
+        ge=1,
+        le=1000,
+        description="Comparisons under way at most; further ones are dropped.",
+    )
+
+    def policy(self) -> AuditPolicy:
+        """Return the bounds as the flows take them."""
+        return AuditPolicy(**self.model_dump())
 
 
 class Limits(Section):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from proxy.configuration.sections import Section
 from proxy.core.policy import BODY_BYTES_MAX, PAGE_BYTES_MAX, QueryPolicy, TablePolicy
-from proxy.core.values import Layout, Level, WriteMode
+from proxy.core.values import Layout, Level, Mode, WriteMode
 
 TABLE_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{3,255}$"
 
@@ -80,9 +80,18 @@ class Queries(Section):
 class TableRules(Section):
     """What may be set for all tables and for each; see `proxy.core.policy.TablePolicy`."""
 
-    enabled: bool = Field(
-        default=_POLICY.enabled,
-        description="Whether the table is cached; when false, writes are fenced all the same.",
+    mode: Mode = Field(
+        default=_POLICY.mode,
+        description="What the cache does: on; off, reads pass through; shadow, it is filled and"
+        " looked up, every answer is DynamoDB's, and the two are compared. Writes are fenced in"
+        " every mode. The ops port can switch it until the next start.",
+    )
+    mode_percent: float = Field(
+        default=_POLICY.mode_percent,
+        ge=0,
+        le=100,
+        description="Percentage of the keys that mode is for, the same keys in every proxy; the"
+        " others are off.",
     )
     level: Level = Field(
         default=_POLICY.level,
@@ -161,6 +170,12 @@ class TableRules(Section):
         " bypassed.",
     )
     queries: Queries = Field(default=Queries(), description=str(Queries.__doc__))
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def read_yaml_words(cls, given: object) -> object:
+        """Take true and false for on and off: YAML 1.1 reads these two words so."""
+        return (Mode.ON if given else Mode.OFF) if isinstance(given, bool) else given
 
 
 class KeyAttribute(Section):

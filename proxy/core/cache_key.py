@@ -65,11 +65,14 @@ class KeySpace:
             request: the whole request in its one normal spelling, the operation included.
             scope_key: of the scope that every write which may change the page raises.
         """
-        identity = _of_table(table, request)
-        digest = self._digest(identity, b"page digest")
-        name = self._name(self._hash(identity, b"page"))
+        digest = self.page_digest(table, request)
+        name = self._name(self._hash(_of_table(table, request), b"page"))
         record = ItemIdentity(table, name, self.table_key(table), digest)
         return PageIdentity(record, scope_key)
+
+    def page_digest(self, table: TableName, request: bytes) -> Digest:
+        """Return what a page carries to prove whose answer it is; arguments as of `page`."""
+        return self._digest(_of_table(table, request), b"page digest")
 
     def partition_key(self, table: TableName, name: str, value: object) -> CacheKey:
         """Name the scope of all items that have one value in one attribute of their primary key.

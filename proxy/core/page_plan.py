@@ -21,7 +21,7 @@ from proxy.core.page_request import PageRequest, decode_page, load_page_request
 from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.policy import FencePolicy, TablePolicy
 from proxy.core.record import Entry
-from proxy.core.values import BypassReason, CacheKey, Layout, Level, TableName, Verdict
+from proxy.core.values import BypassReason, CacheKey, Layout, Level, Mode, TableName, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,16 @@ class QueryPlan:
     asked: PageRequest
     policy: TablePolicy
     control: CacheControl = UNCONTROLLED
+    mode: Mode = Mode.ON
 
     @property
     def table(self) -> TableName:
         """The table's plain name."""
         return self.asked.table
+
+    def as_if_on(self) -> QueryPlan:
+        """Return the same read of a page that the cache may answer."""
+        return replace(self, mode=Mode.ON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,7 @@ class PagePlan:
 def plan_page(
     operation: str,
     body: bytes,
+    keys: KeySpace,
     policy_of: Callable[[str], TablePolicy],
     control: CacheControl,
 ) -> QueryPlan:
@@ -133,7 +139,8 @@ def plan_page(
     request, table = loaded
     policy = policy_of(table)
     queries = policy.queries
-    if not (policy.enabled and queries.enabled and (operation == "Query" or queries.scans)):
+    cached = queries.enabled and (operation == "Query" or queries.scans)
+    if policy.mode is Mode.OFF or not cached:
         raise Undecodable(BypassReason.OPERATION, table)
     asked = decode_page(operation, request, table)
     if asked.consistent:
@@ -141,7 +148,10 @@ def plan_page(
     wanted = queries.indexes is None or asked.index in (None, *queries.indexes)
     if not wanted:
         raise Undecodable(BypassReason.INDEX, table)
-    return QueryPlan(asked, policy, control)
+    mode = policy.mode_of(keys.page_digest(table, asked.normal))
+    if mode is Mode.OFF:
+        raise Undecodable(BypassReason.TABLE_OFF, table)
+    return QueryPlan(asked, policy, control, mode)
 
 
 def place_page(plan: QueryPlan, keys: KeySpace, *, local: bool) -> PagePlan | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.core.values import Layout, Level, WriteMode
+from proxy.core.values import Digest, Layout, Level, Mode, WriteMode
 
 ITEM_BYTES_MAX: Final = 400 * 1024  # DynamoDB's own limit for one item
 BODY_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
 """No answer is stored that is larger: JSON spells an item longer than DynamoDB counts it."""
 PAGE_BYTES_MAX: Final = 1024 * 1024  # the items that DynamoDB looks at for one page
+_PERCENT_MAX: Final = 100.0
+_PLACE_BYTES: Final = 4
 SCOPE_KEPT_S: Final = 3600.0
 """How long a scope nobody writes to is remembered; then it gets a new generation."""
 
@@ -47,7 +49,8 @@ class TablePolicy:
     """Limits and modes of one table. All times in seconds, ≥ 0; defaults are for `session`.
 
     Args:
-        enabled: False passes every request on this table through, fencing writes all the same.
+        mode: what the cache does in reads; writes are fenced all the same.
+        mode_percent: the share of keys, 0 to 100, that `mode` is for; the others are `OFF`.
         level: what is promised (ARCHITECTURE.md, Guarantees).
         write_mode: what a write does to the entry.
         fresh_ttl_s: age below which an entry answers by itself.
@@ -65,7 +68,8 @@ class TablePolicy:
         queries: what is cached of Query and Scan.
     """
 
-    enabled: bool = True
+    mode: Mode = Mode.ON
+    mode_percent: float = 100.0
     level: Level = Level.SESSION
     write_mode: WriteMode = WriteMode.INVALIDATE
     fresh_ttl_s: float = 300.0
@@ -80,6 +84,17 @@ class TablePolicy:
     consistent_refresh: bool = True
     queries: QueryPolicy = QueryPolicy()
 
+    def mode_of(self, digest: Digest) -> Mode:
+        """Return the mode of one item or page.
+
+        The digest decides, so every process treats a key alike, and a higher percentage only adds
+        keys to those of a lower one.
+        """
+        if self.mode_percent >= _PERCENT_MAX:
+            return self.mode
+        place = int.from_bytes(digest[:_PLACE_BYTES], "big") / 256**_PLACE_BYTES
+        return self.mode if _PERCENT_MAX * place < self.mode_percent else Mode.OFF
+
     @property
     def serves_grace(self) -> bool:
         """Whether an entry in grace may answer: never at `strict`."""
@@ -89,6 +104,23 @@ class TablePolicy:
     def joins_started_flights(self) -> bool:
         """Whether a read may join a fetch older than itself: only where no write need be seen."""
         return self.level is Level.EVENTUAL
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPolicy:
+    """How many hits are compared with DynamoDB.
+
+    Args:
+        share: of all hits, 0 to 1.
+        reads_per_s_max: comparisons a second.
+        read_units_per_s_max: read capacity units a second.
+        concurrency_max: comparisons under way at one time.
+    """
+
+    share: float = 0.001
+    reads_per_s_max: float = 10.0
+    read_units_per_s_max: float = 20.0
+    concurrency_max: int = 4
 
 
 @dataclass(frozen=True, slots=True)

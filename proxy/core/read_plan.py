@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from proxy.core.batch_get import BatchGet, decode_batch_get
@@ -20,7 +20,7 @@ from proxy.core.policy import TablePolicy
 from proxy.core.record import Entry
 from proxy.core.request import ClientRequest
 from proxy.core.responses import FetchedBody, get_body, read_get_reply
-from proxy.core.values import BypassReason, TableName, Verdict
+from proxy.core.values import BypassReason, Mode, TableName, Verdict
 
 READ_OPERATIONS: Final = frozenset({"GetItem", "BatchGetItem"}) | PAGE_OPERATIONS
 """Operations that the cache may answer."""
@@ -79,7 +79,18 @@ class ReadPlan:
     @property
     def uncached(self) -> bool:
         """Whether the store has no part in it, by the request's wish or the operator's."""
-        return self.get.consistent or not self.policy.enabled
+        return self.get.consistent or self.mode is not Mode.ON
+
+    @property
+    def mode(self) -> Mode:
+        """What the cache does in reads of this very item."""
+        return self.policy.mode_of(self.identity.digest)
+
+    def as_if_on(self) -> ReadPlan:
+        """Return the same read, for the cache to answer if it only rehearses."""
+        if self.mode is not Mode.SHADOW:
+            return self
+        return replace(self, policy=replace(self.policy, mode=Mode.ON))
 
     def fetch_body(self, *, consistent: bool) -> bytes:
         """Return the GetItem body that fetches the whole item, for any projection to share."""
@@ -118,6 +129,20 @@ class BatchReadPlan:
         """The table, where there is only one."""
         return self.batch.table
 
+    @property
+    def mode(self) -> Mode:
+        """ON if the cache may answer any key, else SHADOW if it rehearses any.
+
+        One request cannot be answered by DynamoDB alone and keep what is promised for keys that
+        are on. So beside such keys those in shadow are fetched, and nothing is rehearsed.
+        """
+        modes = {part.mode for part in self.parts if not part.get.consistent}
+        return next((mode for mode in (Mode.ON, Mode.SHADOW) if mode in modes), Mode.OFF)
+
+    def as_if_on(self) -> BatchReadPlan:
+        """Return the same read, for the cache to answer where it only rehearses."""
+        return replace(self, parts=tuple(part.as_if_on() for part in self.parts))
+
 
 AnyRead = ReadPlan | BatchReadPlan | QueryPlan
 
@@ -140,6 +165,8 @@ def plan_read(
         plan = _plan(request, keys, policy_of, control)
     if control.only_if_cached and isinstance(plan, PassPlan):
         raise NotCached(plan.reason, plan.table)
+    if control.only_if_cached and not isinstance(plan, PassPlan) and plan.mode is Mode.SHADOW:
+        raise NotCached(BypassReason.SHADOW, plan.table)
     if control.bypass and not isinstance(plan, PassPlan):
         return PassPlan(BypassReason.REQUESTED, plan.table)
     return plan
@@ -158,7 +185,7 @@ def _plan(
             case "BatchGetItem":
                 return _plan_batch_get(request, keys, policy_of, control)
             case page:
-                return plan_page(page, request.body, policy_of, control)
+                return plan_page(page, request.body, keys, policy_of, control)
     except Undecodable as undecodable:
         return PassPlan(undecodable.reason, undecodable.table)
 
@@ -171,9 +198,12 @@ def _plan_get(
 ) -> PassPlan | ReadPlan:
     get = decode_get(request.body)
     policy = policy_of(get.table)
-    if not policy.enabled:
-        return PassPlan(BypassReason.TABLE_OFF, get.table)
     identity = keys.item(get.table, get.key)
+    mode = policy.mode_of(identity.digest)
+    if mode is Mode.OFF:
+        return PassPlan(BypassReason.TABLE_OFF, get.table)
+    if get.consistent and mode is Mode.SHADOW:
+        return PassPlan(BypassReason.CONSISTENT_READ, get.table)
     refills = get.projection is None and policy.consistent_refresh and not control.only_if_cached
     if get.consistent and not refills and not control.refresh:
         return PassPlan(BypassReason.CONSISTENT_READ, get.table)
@@ -192,8 +222,9 @@ def _plan_batch_get(
         for asked in batch.tables
         for get in asked.gets
     )
-    if all(part.uncached for part in parts):
-        off = not any(part.policy.enabled for part in parts)
+    plan = BatchReadPlan(batch, parts, control)
+    if plan.mode is Mode.OFF:
+        off = all(part.mode is Mode.OFF for part in parts)
         reason = BypassReason.TABLE_OFF if off else BypassReason.CONSISTENT_READ
         return PassPlan(reason, batch.table)
-    return BatchReadPlan(batch, parts, control)
+    return plan

@@ -51,6 +51,14 @@ class Level(StrEnum):
     EVENTUAL = "eventual"
 
 
+class Mode(StrEnum):
+    """What the cache does in the reads of a table; writes are fenced in every mode."""
+
+    OFF = "off"  # nothing: reads pass through
+    SHADOW = "shadow"  # fills and looks up, and answers nothing: every answer is DynamoDB's
+    ON = "on"
+
+
 class WriteMode(StrEnum):
     """What a write through the proxy does to the entry."""
 
@@ -110,6 +118,7 @@ class BypassReason(StrEnum):
 
     OPERATION = "operation"  # not an operation that is cached
     TABLE_OFF = "table-off"
+    SHADOW = "shadow"  # the cache only rehearses
     CONSISTENT_READ = "consistent-read"
     UNDECODABLE = "undecodable"  # spelled so that only DynamoDB can judge it
     TABLE_ARN = "table-arn"
@@ -125,6 +134,28 @@ class BypassReason(StrEnum):
     FLIGHTS_FULL = "flights-full"
     WRITE_AROUND = "write-around"
     REQUESTED = "requested"  # the client asked for it
+
+
+class AuditResult(StrEnum):
+    """What became of a hit that was to be compared with DynamoDB."""
+
+    MATCH = "match"
+    STALE = "stale"  # DynamoDB differs, and the entry would be served still
+    INCONCLUSIVE = "inconclusive"  # DynamoDB differs, but the item may have been written meanwhile
+    DROPPED = "dropped"  # not compared: a bound was reached, or upstream is in trouble
+    FAILED = "failed"  # upstream or the store gave no answer
+
+
+class ShadowResult(StrEnum):
+    """How the answer that the cache would have given compares with DynamoDB's."""
+
+    AGREE = "agree"
+    DIFFER = "differ"  # the cache would have answered with something outdated
+    INCONCLUSIVE = "inconclusive"  # they differ, and nobody can tell whether that is an error
+    WOULD_MISS = "would-miss"
+    WOULD_BYPASS = "would-bypass"  # the store would have had no part
+    DROPPED = "dropped"  # not rehearsed: too many rehearsals are under way
+    FAILED = "failed"  # one of the two answers is none
 
 
 class FillResult(StrEnum):

@@ -17,12 +17,8 @@ from aiohttp import hdrs, web
 
 from proxy.core.lifecycle import ProbeAnswer, Probes
 from proxy.edge.merged_metrics import MergedMetrics
-from proxy.edge.ops_server import (
-    LOOPBACK_ONLY,
-    add_security_headers,
-    is_loopback,
-    probe_response,
-)
+from proxy.edge.ops_access import for_operators
+from proxy.edge.ops_server import add_security_headers, probe_response
 
 ASK_TIMEOUT_S: Final = 2.0
 """A worker that is busy for longer counts as it was at the last scrape."""
@@ -62,10 +58,18 @@ class WorkerClient:
         for session in self._sessions.values():
             await session.close()
 
-    async def ask(self, slot: WorkerSlot, path: str) -> str | None:
-        """Return a page's text; None when the worker does not give it with 200 in time."""
+    async def ask(self, slot: WorkerSlot, path: str, *, post: str | None = None) -> str | None:
+        """Return a page's text; None when the worker does not give it with 200 in time.
+
+        Args:
+            slot: whom to ask.
+            path: of the page.
+            post: what to send by POST; None asks by GET.
+        """
+        method = "GET" if post is None else "POST"
+        session = self._session(slot.ops_socket)
         try:
-            async with self._session(slot.ops_socket).get(f"http://worker{path}") as reply:
+            async with session.request(method, f"http://worker{path}", data=post) as reply:
                 return await reply.text() if reply.status == _OK else None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
@@ -105,14 +109,14 @@ class FleetOps:
         metrics.observe_ready(lambda: sum(slot.ready for slot in slots))
 
     def app(self) -> web.Application:
-        """Build the application, with the same paths as that of a single process."""
+        """Build the application, with the paths of a single process's, but for tables' modes."""
         app = web.Application()
         app.router.add_get("/", self._index)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/startupz", self._startupz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
-        app.router.add_get("/status", self._status)
+        app.router.add_get("/status", for_operators(self._status))
         app.on_response_prepare.append(add_security_headers)
         return app
 
@@ -131,7 +135,7 @@ class FleetOps:
         ready = sum(slot.ready for slot in self._slots)
         return web.Response(
             text=f"dynaside: {self._probes.state}, {ready} of {len(self._slots)} workers ready\n"
-            "/livez /startupz /readyz /metrics /status\n"
+            "/livez /startupz /readyz /metrics /status /tables/<name>/mode\n"
         )
 
     async def _livez(self, _: web.Request) -> web.Response:
@@ -155,9 +159,7 @@ class FleetOps:
         if text is not None and slot.pid == pid:  # else it ended, and was counted as ended
             self._metrics.saw(slot.index, text)
 
-    async def _status(self, request: web.Request) -> web.Response:
-        if not is_loopback(request.remote):
-            return web.Response(status=403, text=LOOPBACK_ONLY)
+    async def _status(self, _: web.Request) -> web.Response:
         workers = await asyncio.gather(*(self._worker_status(slot) for slot in self._slots))
         return web.json_response({"state": self._probes.state, "workers": workers})
 

@@ -117,6 +117,8 @@ class EventLog:
             events.DebtsChanged: self._on_debts,
             events.FenceEnded: self._on_fence,
             events.TableChecked: self._on_table_check,
+            events.StaleFound: self._on_stale,
+            events.ModeSwitched: self._on_switch,
         }
 
     def on_event(self, event: events.Event) -> None:
@@ -194,6 +196,22 @@ class EventLog:
             self._log.warning("table is another one", table=event.table)
         elif event.result is TableCheck.UNKNOWN:
             self._log.warning("table cannot be described", table=event.table)
+
+    def _on_stale(self, event: events.StaleFound) -> None:
+        if count := self._repeats.due("stale", event.level):
+            self._log.error(
+                "stale entry found",
+                table=event.table,
+                table_level=event.level,  # `level` is the line's own
+                age_s=round(event.age_s, 3),
+                item=event.mark,
+                served=not event.in_shadow,
+                count=count,
+            )
+
+    def _on_switch(self, event: events.ModeSwitched) -> None:
+        percent = event.percent
+        self._log.warning("mode switched", table=event.table, mode=event.mode, percent=percent)
 
 
 class _Repeats:

@@ -26,6 +26,7 @@ from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
 from proxy.core.values import FenceResult, FillResult, Outcome
+from proxy.edge.audit_metrics import AuditMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
 
@@ -112,6 +113,7 @@ class Metrics:
         self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._make_request_families()
         self._make_coherence_families()
+        self._audits = AuditMetrics(self.registry, self._table)
         self._make_upstream_families()
         self._make_store_families()
         self._make_process_families(identity)
@@ -312,6 +314,7 @@ class Metrics:
             self._throttles[operation, name].inc(0)
         for replaced in ("true", "false"):
             self._refreshes[name, replaced].inc(0)
+        self._audits.admit(name)
         self._coalesced[(name,)].inc(0)
         self._tables[name] = name
         return name
@@ -320,6 +323,7 @@ class Metrics:
 
     def _handler_table(self) -> dict[type, Callable[[Any], None]]:
         return {
+            **self._audits.handlers(),
             events.RequestAnswered: self._on_request,
             events.BatchItemsAnswered: lambda e: self._batch_items[
                 self._table(e.table), e.outcome

@@ -1,13 +1,11 @@
 """Serves the operator: health probes, metrics and status, on a listener apart from the data port.
 
 `proxy.app` builds it and owns its listener. Probes answer from `proxy.core.lifecycle` alone and
-never wait for Redis or DynamoDB. Everything is GET or HEAD; nothing here changes the proxy.
+never wait for Redis or DynamoDB. Everything but the modes of tables is GET or HEAD.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -17,6 +15,7 @@ from aiohttp import hdrs, web
 from proxy.core.lifecycle import ProbeAnswer, Probes
 from proxy.core.policy import TablePolicy
 from proxy.core.values import TableName
+from proxy.edge.ops_access import for_operators
 
 Exposition = Callable[[str | None], tuple[bytes, str]]
 """`Accept` header in; metrics and their content type out."""
@@ -28,8 +27,6 @@ SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "dynaside",  # aiohttp would tell its own and Python's version
 }
-
-LOOPBACK_ONLY: Final = "status is shown to loopback only; use a port-forward or an exec\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,8 @@ class ProxyStatus:
         debts: writes whose effect on the store is still owed.
         upstream_endpoint: URL that requests go to, without user information.
         table_default: policy of every table not named in `tables`.
-        tables: policy of each configured table, by name.
+        tables: policy of each configured or switched table, by name.
+        switched: tables whose mode is not that of the settings, but an operator's.
     """
 
     version: str
@@ -70,10 +68,13 @@ class ProxyStatus:
     upstream_endpoint: str
     table_default: TablePolicy
     tables: Mapping[TableName, TablePolicy]
+    switched: tuple[TableName, ...] = ()
 
 
 def build_ops_app(
-    probes: Probes, exposition: Exposition, read_status: Callable[[], ProxyStatus]
+    probes: Probes,
+    exposition: Exposition,
+    read_status: Callable[[], ProxyStatus],
 ) -> web.Application:
     """Build the application behind the ops listener.
 
@@ -83,7 +84,7 @@ def build_ops_app(
         read_status: takes a picture of the proxy now; called once per `/` and `/status`.
 
     Returns: an application with `/`, `/livez`, `/startupz`, `/readyz`, `/metrics` (for everybody)
-        and `/status` (for loopback). Other paths are 404, other methods 405.
+        and `/status` (for operators). Other paths are 404, other methods 405.
     """
     pages = _Pages(probes, exposition, read_status)
     app = web.Application()
@@ -92,26 +93,9 @@ def build_ops_app(
     app.router.add_get("/startupz", pages.startupz)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/metrics", pages.metrics)
-    app.router.add_get("/status", pages.status)
+    app.router.add_get("/status", for_operators(pages.status))
     app.on_response_prepare.append(add_security_headers)
     return app
-
-
-def is_loopback(peer: str | None) -> bool:
-    """Tell whether a peer's address is this host's loopback; unknown addresses are not."""
-    try:
-        address = ipaddress.ip_address(peer or "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1 on a dual-stack listener
-    return (mapped or address).is_loopback
-
-
-def _is_local(request: web.Request) -> bool:
-    """Tell whether a request came from this host: from loopback, or through a unix socket."""
-    connection = request.get_extra_info("socket")
-    through_file = connection is not None and connection.family == socket.AF_UNIX
-    return through_file or is_loopback(request.remote)
 
 
 class _Pages:
@@ -133,6 +117,7 @@ class _Pages:
             "/readyz    200 while it takes requests",
             "/metrics   Prometheus metrics",
             "/status    state and table policies as JSON, for loopback only",
+            "/tables/<name>/mode  a table's mode; POST switches it; for loopback only",
             "",
         ]
         return web.Response(text="\n".join(lines))
@@ -150,9 +135,7 @@ class _Pages:
         body, content_type = self._exposition(request.headers.get(hdrs.ACCEPT))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
-    async def status(self, request: web.Request) -> web.Response:
-        if not _is_local(request):
-            return web.Response(status=403, text=LOOPBACK_ONLY)
+    async def status(self, _: web.Request) -> web.Response:
         return web.json_response({"state": self._probes.state, **asdict(self._read_status())})
 
 

@@ -17,7 +17,7 @@ from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import READ_OPERATIONS, BatchReadPlan, PassPlan, ReadPlan
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
-from proxy.core.values import BypassReason, Item, Outcome, TableName
+from proxy.core.values import BypassReason, Item, Mode, Outcome, TableName
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
@@ -25,6 +25,7 @@ from proxy.flow.ports import Clock
 from proxy.flow.query_path import QueryPath
 from proxy.flow.read_path import ReadPath
 from proxy.flow.schemas import SchemaBook
+from proxy.flow.shadow import Shadow
 from proxy.flow.write_path import WritePath
 
 _OTHER: Final = "other"
@@ -38,6 +39,7 @@ class DispatcherPorts:
     reads: ReadPath
     batches: BatchPath
     queries: QueryPath
+    shadow: Shadow
     writes: WritePath
     exchange: Exchange
     schemas: SchemaBook
@@ -84,6 +86,8 @@ class Dispatcher:
         match plan:
             case PassPlan():
                 return await self._pass(plan, request)
+            case ReadPlan() | BatchReadPlan() | QueryPlan() if plan.mode is Mode.SHADOW:
+                return await self._ports.shadow.answer(plan, request)
             case ReadPlan():
                 sent_s = self._ports.clock.monotonic_s()
                 answer = await self._ports.reads.answer(plan, request)

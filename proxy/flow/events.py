@@ -1,7 +1,8 @@
 """What happened, as values; metrics and the log subscribe (`proxy.edge.metrics`, `proxy.edge.log`).
 
 One event per fact. Fields are enums, table names, counts and seconds: no cache key, no primary
-key, no item content ever travels in an event.
+key, no item content ever travels in an event. What tells items apart is a hash under a key that
+this process alone has.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from dataclasses import dataclass
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
+    AuditResult,
     BypassReason,
     FenceResult,
     FillResult,
+    Level,
+    Mode,
     Outcome,
+    ShadowResult,
     TableCheck,
     TableName,
 )
@@ -81,6 +86,50 @@ class RefreshEnded:
 
     table: TableName
     replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEnded:
+    """A sampled hit was compared with DynamoDB, or was not."""
+
+    table: TableName
+    result: AuditResult
+
+
+@dataclass(frozen=True, slots=True)
+class StaleFound:
+    """An entry that DynamoDB contradicts would be served still; it was invalidated.
+
+    Args:
+        table: its table.
+        level: what is promised for the table.
+        age_s: since it was filled: the longest that it can have been wrong.
+        mark: hash of its identity, the same for the same item in this process only.
+        in_shadow: found by a rehearsal: it was served to nobody.
+    """
+
+    table: TableName
+    level: Level
+    age_s: float
+    mark: str
+    in_shadow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCompared:
+    """A read in shadow was answered by DynamoDB, and rehearsed; `table` None for several."""
+
+    table: TableName | None
+    result: ShadowResult
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSwitched:
+    """An operator switched the mode of a table until the next start."""
+
+    table: TableName
+    mode: Mode
+    percent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +254,10 @@ Event = (
     | CapacityConsumed
     | FillEnded
     | RefreshEnded
+    | AuditEnded
+    | StaleFound
+    | ShadowCompared
+    | ModeSwitched
     | FenceEnded
     | TableChecked
     | UpstreamAnswered

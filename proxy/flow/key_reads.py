@@ -13,7 +13,7 @@ from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
-from proxy.core.values import BypassReason, Generation, Outcome, Verdict
+from proxy.core.values import BypassReason, Generation, Mode, Outcome, Verdict
 from proxy.flow.coalescer import Flight, FlightsFullError
 from proxy.flow.exchange import Fetched
 from proxy.flow.filler import Landing
@@ -90,8 +90,10 @@ class KeyReader:
         looked_s = self._ports.clock.monotonic_s()
         if plan.get.consistent:
             return Look(plan, looked_s, reason=BypassReason.CONSISTENT_READ)
-        if not plan.policy.enabled:
-            return Look(plan, looked_s, reason=BypassReason.TABLE_OFF)
+        if plan.uncached:
+            rehearses = plan.mode is Mode.SHADOW
+            uncached = BypassReason.SHADOW if rehearses else BypassReason.TABLE_OFF
+            return Look(plan, looked_s, reason=uncached)
         if (reason := self._reads.why_bypass(plan)) is not None:
             return Look(plan, looked_s, reason=reason)
         try:
@@ -135,6 +137,7 @@ class KeyReader:
         entry, sighting = look.entry, look.sighting
         assert entry is not None, "a hit without an entry"
         assert sighting is not None, "an entry without a sighting"
+        self._ports.witness.served(look.plan, entry)
         ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
         item = ReadItem(entry.body, entry.item_bytes)
         return Read(look.plan, item, outcome, ttl_s=ttl_s)

@@ -19,6 +19,7 @@ from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import BypassReason, CacheKey, Level, Outcome, TableName, Verdict
+from proxy.flow.auditor import Witness
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
@@ -45,6 +46,7 @@ class ReadPorts:
     clock: Clock
     emit: Emit
     note: Callable[[TableName], None]
+    witness: Witness
 
 
 class ReadPath:
@@ -127,6 +129,7 @@ class ReadPath:
         crc32 = entry.crc32 if body is entry.body else checksum(body)
         units = read_units(entry.item_bytes, consistent=False)
         self._ports.emit(CapacitySaved(plan.table, units))
+        self._ports.witness.served(plan, entry)
         ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
         return Answer(200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s)
 

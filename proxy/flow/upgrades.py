@@ -15,7 +15,7 @@ from proxy.core.errors import UpstreamFailed, UpstreamFailure
 from proxy.core.operations import ItemWrite
 from proxy.core.plan import PlannedWrite
 from proxy.core.request import ClientRequest
-from proxy.core.values import TableName
+from proxy.core.values import Mode, TableName
 from proxy.core.write_outcomes import is_denied
 from proxy.core.write_through import asking_for_new_item, without_attributes
 from proxy.flow.exchange import Exchange
@@ -86,7 +86,7 @@ class Upgrades:
 
     def _upgraded(self, request: ClientRequest, planned: PlannedWrite) -> ClientRequest | None:
         write = planned.write
-        if write.operation != "UpdateItem" or not planned.policy.enabled:
+        if write.operation != "UpdateItem" or planned.policy.mode is Mode.OFF:
             return None
         if self._clock.monotonic_s() < self._refused.get(write.table, 0.0):
             return None

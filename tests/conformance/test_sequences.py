@@ -27,7 +27,7 @@ MODES: Final[dict[str, Json]] = {
     "through": {"write_mode": "through"},
     "strict": {"level": "strict", "write_mode": "through"},
     "eventual": {"level": "eventual", "write_mode": "through"},
-    "off": {"enabled": False},
+    "off": {"mode": "off"},
 }
 """Each is a table with these rules; the sequences of an example run in two of them."""
 

@@ -13,10 +13,14 @@ import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.values import (
+    AuditResult,
     BypassReason,
     FenceResult,
     FillResult,
+    Level,
+    Mode,
     Outcome,
+    ShadowResult,
     TableCheck,
     TableName,
 )
@@ -61,6 +65,18 @@ def kubectl() -> Run:
     return run_tool("kubectl", install="put kubectl 1.29 or later on the PATH")
 
 
+def audit_events(table: TableName) -> Iterator[events.Event]:
+    """Give those of audits, shadow and switched modes."""
+    for audit_result in AuditResult:
+        yield events.AuditEnded(table, audit_result)
+    for shadow_result in ShadowResult:
+        yield events.ShadowCompared(table, shadow_result)
+    for mode in Mode:
+        yield events.ModeSwitched(table, mode, 100.0)
+    for in_shadow in (False, True):
+        yield events.StaleFound(table, Level.SESSION, 1.0, "mark", in_shadow)
+
+
 def every_event() -> Iterator[events.Event]:
     """Give events that between them carry every member of every enum."""
     table = TableName("orders")
@@ -75,6 +91,7 @@ def every_event() -> Iterator[events.Event]:
         yield events.FenceEnded(table, fence_result)
     for check in TableCheck:
         yield events.TableChecked(table, check)
+    yield from audit_events(table)
     for upstream_failure in UpstreamFailure:
         yield events.UpstreamSilent("GetItem", table, upstream_failure)
     for store_failure in StoreFailure:

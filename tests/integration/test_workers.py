@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,10 +51,10 @@ def fleet(fake: FakeUpstream, empty_valkey: RunningStore) -> Iterator[RunningPro
     proxy.child.stop(grace_s=0)
 
 
-async def get(proxy: RunningProxy) -> Reply:
+async def get(proxy: RunningProxy, table: str = "t") -> Reply:
     """Read the item over a connection of its own, so that any worker may get it."""
     async with Wire(*proxy.address) as wire:
-        await wire.send(post("GetItem", key("a")))
+        await wire.send(post("GetItem", {**key("a"), "TableName": table}))
         return await wire.reply()
 
 
@@ -156,6 +158,43 @@ async def test_dead_worker_is_replaced(fleet: RunningProxy) -> None:
     (line,) = [line for line in fleet.log() if line["event"] == "worker ended"]
     assert line["status"] == -signal.SIGKILL
     assert sorted(worker["restarts"] for worker in fleet.status()["workers"]) == [0, 1]
+
+
+async def switch(proxy: RunningProxy, mode: str) -> Reply:
+    """Switch the mode of table `orders` on the common ops port."""
+    ops = urlsplit(proxy.ops_url)
+    body = f'{{"mode": "{mode}"}}'
+    head = f"POST /tables/orders/mode HTTP/1.1\r\nHost: ops\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with Wire(ops.hostname or "", ops.port or 0) as wire:
+        await wire.send((head + body).encode())
+        return await wire.reply()
+
+
+async def test_mode_is_switched_in_all_workers(fleet: RunningProxy, fake: FakeUpstream) -> None:
+    """At once in those that run, and from its first request on in one that replaces another."""
+    fake.tables.add("orders", pk="S")
+    fake.tables.call("PutItem", {**item("a", 1), "TableName": "orders"})
+    await all_serving(fleet)
+    await get(fleet, "orders")
+    reply = await switch(fleet, "off")
+    assert reply.status == 200
+    assert [each["switched"] for each in reply.content["workers"]] == [True, True]
+    before, asked = pids(fleet), fake.count("GetItem")
+    for _ in range(REQUESTS):
+        assert (await get(fleet, "orders")).cache == "dynaside; fwd=bypass; detail=table-off"
+    assert fake.count("GetItem") == asked + REQUESTS
+    os.kill(before[0], signal.SIGKILL)
+    await until(lambda: len(set(pids(fleet)) - {before[0]}) == 2)
+    await until_told(lambda: answered(fleet))
+    for _ in range(REQUESTS):
+        assert (await get(fleet, "orders")).cache == "dynaside; fwd=bypass; detail=table-off"
+    shown = json.loads(fleet.ops("/tables/orders/mode")[1])["workers"]
+    assert [(each["mode"], each["switched"]) for each in shown] == [("off", True)] * 2
+    assert (await switch(fleet, "on")).status == 200
+    await all_serving(fleet)
+    for _ in range(REQUESTS):
+        assert (await get(fleet, "orders")).content["Item"]["n"] == {"N": "1"}
+    assert total(fleet.ops("/metrics")[1], "dynaside_requests_total", 'outcome="hit"') > 0
 
 
 async def test_workers_end_with_their_supervisor(fleet: RunningProxy) -> None:

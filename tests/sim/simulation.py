@@ -22,6 +22,7 @@ from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher
 from proxy.flow.events import Event, InvariantViolated
 from proxy.flow.guarded_store import GuardedStore
+from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
@@ -126,7 +127,12 @@ async def _played(profile: Profile, seed: int, steps: int) -> Run:
 
 @cache
 def _settings(drawn: tuple[tuple[str, object], ...]) -> Settings:
-    given = {"upstream.region": "us-east-1", "store.url": "redis://nowhere", **dict(drawn)}
+    given = {
+        "upstream.region": "us-east-1",
+        "store.url": "redis://nowhere",
+        "audit.share": 0,
+        **dict(drawn),
+    }
     return load_settings(flags=given, environ={})
 
 
@@ -264,7 +270,8 @@ class Run:
         store = GuardedStore(cast("Store", link), breaker=breaker, clock=clock, emit=emit)
         debts = Debts(clock=clock, emit=emit, debts_max=100)
         tasks = TaskOwner(emit)
-        graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts)
+        modes = ModeSwitch(self._settings.policy_of, emit=emit)
+        graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts, modes)
         upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
         proxy = SimProxy(self._started, door, link, graph.flows(upstream).dispatcher)

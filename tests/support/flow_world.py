@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.key_schema import KeySchema
 from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import Plan, TablesWritePlan, WritePlan, make_plan
-from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.policy import AuditPolicy, FencePolicy, TablePolicy
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName
+from proxy.flow.auditor import Auditor, AuditorPorts, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
@@ -25,6 +28,7 @@ from proxy.flow.filler import Filler, Landing
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
+from proxy.flow.shadow import ReadPaths, Shadow, ShadowPorts, without_savings
 from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
@@ -38,6 +42,8 @@ E = TypeVar("E")
 TABLE = TableName("orders")
 READ_TIMEOUT_S = 5.0
 CHECK_S = 10.0
+REHEARSALS_MAX = 4
+UNAUDITED = AuditPolicy(share=0.0)
 
 
 def client_request(operation: str, body: Json | bytes, **headers: str) -> ClientRequest:
@@ -142,9 +148,12 @@ class World:
         flights_max: int = 10_000,
         debts_max: int = 100,
         configured: Mapping[TableName, KeySchema] | None = None,
+        audit: AuditPolicy = UNAUDITED,
     ) -> Proxy:
-        """Start one more proxy."""
-        return Proxy(self, flights_max=flights_max, debts_max=debts_max, configured=configured)
+        """Start one more proxy; `audit` bounds its audits and the confirmations of its shadow."""
+        made = Proxy(self, flights_max=flights_max, debts_max=debts_max, configured=configured)
+        made.assemble(audit)
+        return made
 
 
 class Proxy:
@@ -163,16 +172,27 @@ class Proxy:
         emit, clock = self.events.append, world.clock
         self.store = world.link()
         self.tasks = TaskOwner(emit)
-        timeouts = Timeouts(READ_TIMEOUT_S, world.fence.write_timeout_s)
-        self.exchange = Exchange(world.upstream, clock=clock, emit=emit, timeouts=timeouts)
         self.coalescer: Coalescer[Landing] = Coalescer(self.tasks, flights_max=flights_max)
-        self.filler = Filler(self.store, self.exchange, clock=clock, emit=emit, fence=world.fence)
         self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
+        self._configured = configured or {}
+
+    def assemble(self, audit: AuditPolicy) -> None:
+        """Put the flows together."""
+        world, emit, clock, gate = (
+            self.world,
+            self.events.append,
+            self.world.clock,
+            AuditGate(audit),
+        )
+        timeouts = Timeouts(READ_TIMEOUT_S, world.fence.write_timeout_s)
+        heedful = heeding(gate, clock, emit)
+        self.exchange = Exchange(world.upstream, clock=clock, emit=heedful, timeouts=timeouts)
+        self.filler = Filler(self.store, self.exchange, clock=clock, emit=emit, fence=world.fence)
         self.schemas = SchemaBook(
             self.exchange,
             self.store,
             keys=world.keys,
-            configured=configured or {},
+            configured=self._configured,
             tasks=self.tasks,
             clock=clock,
         )
@@ -187,6 +207,19 @@ class Proxy:
             check_s=CHECK_S,
         )
         self.exchange.when_lost(self.watch.lost)
+        self.auditor = Auditor(
+            AuditorPorts(
+                store=self.store,
+                exchange=self.exchange,
+                debts=self.debts,
+                tasks=self.tasks,
+                clock=clock,
+                emit=emit,
+                fence=world.fence,
+            ),
+            share=audit.share,
+            gate=gate,
+        )
         read_ports = ReadPorts(
             store=self.store,
             exchange=self.exchange,
@@ -197,19 +230,15 @@ class Proxy:
             clock=clock,
             emit=emit,
             note=self.watch.note,
+            witness=self.auditor,
         )
-        self.reads = ReadPath(read_ports)
-        self.batches = BatchPath(read_ports, self.reads)
-        self.queries = QueryPath(
-            QueryPorts(
-                store=self.store,
-                exchange=self.exchange,
-                reads=self.reads,
-                debts=self.debts,
-                schemas=self.schemas,
-                keys=world.keys,
-                fence=world.fence,
-            )
+        paths = self._paths(read_ports)
+        self.reads, self.batches, self.queries = paths.reads, paths.batches, paths.queries
+        rehearsing = replace(read_ports, emit=without_savings(emit))
+        self.stage = lambda witness: self._paths(replace(rehearsing, witness=witness))
+        self.shadow = Shadow(
+            ShadowPorts(self.exchange, self.auditor, self.tasks, emit, self.stage),
+            rehearsals_max=REHEARSALS_MAX,
         )
         self.writes = WritePath(
             WritePorts(
@@ -230,6 +259,7 @@ class Proxy:
                 reads=self.reads,
                 batches=self.batches,
                 queries=self.queries,
+                shadow=self.shadow,
                 writes=self.writes,
                 exchange=self.exchange,
                 schemas=self.schemas,
@@ -241,9 +271,28 @@ class Proxy:
             )
         )
 
+    def _paths(self, ports: ReadPorts) -> ReadPaths:
+        reads = ReadPath(ports)
+        queries = QueryPath(
+            QueryPorts(
+                store=self.store,
+                exchange=self.exchange,
+                reads=reads,
+                debts=self.debts,
+                schemas=self.schemas,
+                keys=self.world.keys,
+                fence=self.world.fence,
+            )
+        )
+        return ReadPaths(reads, BatchPath(ports, reads), queries)
+
     def told(self, kind: type[E]) -> list[E]:
         """Return the events of one kind, oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
+
+    async def ask(self, operation: str, body: Json, **headers: str) -> Answer:
+        """Perform one request by way of the dispatcher, in whatever mode its table is."""
+        return await self.dispatcher.answer(client_request(operation, body, **headers))
 
     async def call(self, operation: str, body: Json) -> Answer:
         """Perform one request on the path that its plan names."""

@@ -14,6 +14,7 @@ from proxy.core.policy import QueryPolicy, TablePolicy
 from proxy.core.request import ClientRequest, Headers
 from proxy.core.values import (
     Level,
+    Mode,
     WriteMode,
 )
 
@@ -21,7 +22,7 @@ KEYS = KeySpace("shop", "eu-west-1")
 KEY = {"pk": {"S": "a"}}
 GET: dict[str, Any] = {"TableName": "orders", "Key": KEY}
 POLICIES = {
-    "off": TablePolicy(enabled=False),
+    "off": TablePolicy(mode=Mode.OFF),
     "around": TablePolicy(write_mode=WriteMode.AROUND),
     "around-too": TablePolicy(write_mode=WriteMode.AROUND),
     "strict": TablePolicy(level=Level.STRICT),

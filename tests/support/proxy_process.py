@@ -118,7 +118,7 @@ def start_proxy(
         upstream: DynamoDB's endpoint.
         store: URL of the store; None runs without one.
         settings: by dotted name, as `{"defaults.write_mode": "through", "tables": {"t": {…}}}`;
-            they overrule `store.quarantine_s` 0, accepted as such, and the random
+            they overrule `store.quarantine_s` 0, accepted as such, `audit.share` 0 and the random
             `store.namespace` given here.
         environ: further variables, which overrule the fixed credentials and region.
 
@@ -131,6 +131,7 @@ def start_proxy(
         "store.namespace": f"test-{uuid.uuid4().hex[:8]}",
         "store.quarantine_s": 0,
         "store.accept_unfit": True,
+        "audit.share": 0,  # tests count what goes upstream
         "store.timeout_s": 2.0,  # a busy machine is not what tests are about
         **(settings or {}),
     }

@@ -196,6 +196,7 @@ async def serving(
         "store.namespace": f"test-{uuid.uuid4().hex[:8]}",
         "store.quarantine_s": 0,
         "store.accept_unfit": True,
+        "audit.share": 0,  # tests count what goes upstream
         **(settings or {}),
     }
     loaded = load_settings(flags=flags, environ={})

@@ -261,10 +261,10 @@ def test_source_of_a_default_rule_may_be_its_level() -> None:
 
 
 def test_source_of_a_rule_about_queries_may_be_the_defaults_section() -> None:
-    """A table inherits each of them by itself; `enabled` is no table's own rule here."""
+    """A table inherits each of them by itself."""
     flags = {
         "defaults.queries.enabled": True,
-        "tables": {"abc": {"enabled": False, "queries": {"scans": True}}, "queries": {}},
+        "tables": {"abc": {"mode": "off", "queries": {"scans": True}}, "queries": {}},
     }
     loaded = read_settings(flags=flags, environ={})
     given = loaded.source_of(("defaults", "queries", "enabled"))

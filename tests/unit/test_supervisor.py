@@ -18,6 +18,7 @@ import structlog
 
 from proxy import supervisor
 from proxy.core.errors import SettingsInvalid
+from proxy.edge.fleet_modes import FleetModes
 from proxy.edge.fleet_ops import WorkerClient, WorkerSlot
 from proxy.edge.log import _ForeignHandler
 from proxy.edge.merged_metrics import MergedMetrics
@@ -142,6 +143,7 @@ async def test_stop_overtakes_the_start_of_a_process(tmp_path: Path) -> None:
             settings=fleet().settings,
             client=client,
             metrics=MergedMetrics(1),
+            modes=FleetModes([], client=client),
         )
         assert await worker.stop() == 0  # never started
         worker = supervisor._Worker(
@@ -149,6 +151,7 @@ async def test_stop_overtakes_the_start_of_a_process(tmp_path: Path) -> None:
             settings=fleet().settings,
             client=client,
             metrics=MergedMetrics(1),
+            modes=FleetModes([], client=client),
         )
         worker.start()
         assert await worker.stop() == 0

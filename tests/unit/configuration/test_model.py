@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.configuration.model import SECTIONS, SETTINGS, Path, Settings, dotted, general
-from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.policy import AuditPolicy, FencePolicy, TablePolicy
+from proxy.core.values import Mode, TableName
 
 
 def test_fence_policy_takes_the_write_timeout_from_upstream() -> None:
@@ -85,3 +86,33 @@ def test_table_names_are_generalised(path: Path, expected: Path) -> None:
 def test_dotted_name_joins_a_path() -> None:
     """People read paths with dots."""
     assert dotted(("store", "url")) == "store.url"
+
+
+def test_audit_policy_is_what_was_given() -> None:
+    """Its defaults are the policy's own."""
+    assert Settings().audit.policy() == AuditPolicy()
+    given = {"share": 0.5, "reads_per_s_max": 1, "read_units_per_s_max": 2, "concurrency_max": 3}
+    expected = AuditPolicy(0.5, 1, 2, 3)
+    assert Settings.model_validate({"audit": given}).audit.policy() == expected
+
+
+def test_modes_replace_those_of_single_tables_and_nothing_else() -> None:
+    """Other rules, other tables, secrets and what nobody set stay as they are."""
+    given = {
+        "store": {"url": "redis://h", "password": "hidden"},
+        "defaults": {"fresh_ttl_s": 9},
+        "tables": {"orders": {"level": "strict"}, "users": {"mode": "off"}},
+    }
+    settings = Settings.model_validate(given)
+    modes = {TableName("orders"): (Mode.SHADOW, 10.0), TableName("others"): (Mode.OFF, 100.0)}
+    switched = settings.with_modes(modes)
+    assert settings.with_modes({}) is settings
+    assert settings.policy_of("orders").mode is Mode.ON
+    policies = {table: switched.policy_of(table) for table in ("orders", "users", "others")}
+    assert [each.mode for each in policies.values()] == [Mode.SHADOW, Mode.OFF, Mode.OFF]
+    assert policies["orders"].mode_percent == 10
+    assert policies["orders"].level is settings.policy_of("orders").level
+    assert {each.fresh_ttl_s for each in policies.values()} == {9}
+    assert switched.store == settings.store
+    assert switched.store.password is not None
+    assert switched.store.password.get_secret_value() == "hidden"

@@ -42,7 +42,7 @@ def test_default_yaml_holds_every_setting_with_its_default() -> None:
         (("workers",), "a whole number from 1 to 64"),
         (("defaults", "jitter"), "a number from 0 to 0.5"),
         (("defaults", "compress_above_bytes"), "null or a whole number from 0 to 819200"),
-        (("defaults", "enabled"), "true or false"),
+        (("defaults", "consistent_refresh"), "true or false"),
         (("http", "cross_origin"), "null, true or false"),
         (("defaults", "level"), "one of strict, session, eventual"),
         (("log", "format"), "one of json, console"),

@@ -31,7 +31,7 @@ def test_number_must_be_a_finite_number(given: Any) -> None:
 
 def test_truth_value_stays_allowed_where_it_is_meant() -> None:
     """Settings that are true or false take both."""
-    assert TableRules(enabled=False).enabled is False
+    assert TableRules(consistent_refresh=False).consistent_refresh is False
 
 
 def test_sections_are_frozen() -> None:

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from proxy.configuration.tables import Table, TableRules, explicit, resolve_policy
 from proxy.core.policy import QueryPolicy, TablePolicy
-from proxy.core.values import Level
+from proxy.core.values import Level, Mode
 
 
 def test_rules_are_those_of_table_policy_with_its_defaults() -> None:
@@ -71,3 +72,25 @@ def test_table_inherits_each_rule_about_queries_by_itself() -> None:
     assert resolve_policy(defaults, table).queries == expected
     assert resolve_policy(TableRules(), table).queries == QueryPolicy(indexes=("by-date",))
     assert explicit(table) == {"level": Level.STRICT}
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ("on", Mode.ON),
+        ("off", Mode.OFF),
+        ("shadow", Mode.SHADOW),
+        (True, Mode.ON),
+        (False, Mode.OFF),
+    ],
+)
+def test_mode_is_read_as_yaml_spells_it(given: object, mode: str) -> None:
+    """YAML 1.1 reads `on` and `off` as true and false."""
+    assert resolve_policy(TableRules.model_validate({"mode": given})).mode is Mode(mode)
+
+
+@pytest.mark.parametrize("rules", [{"mode": "maybe"}, {"mode": 1}, {"mode_percent": 101}])
+def test_mode_that_is_none_is_refused(rules: dict[str, Any]) -> None:
+    """So is a share that is none."""
+    with pytest.raises(ValidationError):
+        TableRules.model_validate(rules)

@@ -15,7 +15,7 @@ from proxy.core.operations import Undecodable
 from proxy.core.page_plan import PagePlan, QueryPlan, place_page, plan_page
 from proxy.core.pages import PageSighting
 from proxy.core.policy import FencePolicy, QueryPolicy, TablePolicy
-from proxy.core.values import BypassReason, Generation, Level, TableName
+from proxy.core.values import BypassReason, Generation, Level, Mode, TableName
 
 KEYS = KeySpace("test", "eu-west-1")
 TABLE = TableName("orders")
@@ -34,7 +34,7 @@ def plan(operation: str = "Query", policy: TablePolicy = ON, **changes: Any) -> 
     """Plan QUERY, or a Scan, with other members."""
     request = (QUERY if operation == "Query" else {"TableName": TABLE}) | changes
     body = json.dumps(request).encode()
-    return plan_page(operation, body, lambda _table: policy, UNCONTROLLED)
+    return plan_page(operation, body, KEYS, lambda _table: policy, UNCONTROLLED)
 
 
 def place(made: QueryPlan, *, local: bool = False) -> PagePlan:
@@ -62,7 +62,7 @@ def test_a_page_is_planned_where_the_table_says_so() -> None:
     ("operation", "policy", "changes", "reason"),
     [
         ("Query", TablePolicy(), {}, BypassReason.OPERATION),
-        ("Query", replace(ON, enabled=False), {}, BypassReason.OPERATION),
+        ("Query", replace(ON, mode=Mode.OFF), {}, BypassReason.OPERATION),
         ("Scan", queries(scans=False), {}, BypassReason.OPERATION),
         ("Query", ON, {"ConsistentRead": True}, BypassReason.CONSISTENT_READ),
         ("Query", queries(indexes=("other",)), INDEX, BypassReason.INDEX),
@@ -82,7 +82,7 @@ def test_a_page_that_is_not_cached_passes_and_says_why(
 def test_a_body_without_a_table_passes() -> None:
     """It is no operation that is cached."""
     with pytest.raises(Undecodable) as bypass:
-        plan_page("Scan", b"{", lambda _table: ON, UNCONTROLLED)
+        plan_page("Scan", b"{", KEYS, lambda _table: ON, UNCONTROLLED)
     assert (bypass.value.reason, bypass.value.table) == (BypassReason.OPERATION, None)
 
 
@@ -188,3 +188,27 @@ def test_a_fill_is_consistent_unless_the_table_allows_and_replicas_know(
     assert isinstance(after, PagePlan)
     assert after.policy == replace(placed.policy, fill_consistent=consistent)
     assert after.page == placed.page
+
+
+def test_pages_of_a_table_in_shadow_are_rehearsed() -> None:
+    """The plan says so, and as if on it is an ordinary one."""
+    made = plan(policy=replace(ON, mode=Mode.SHADOW))
+    assert made.mode is Mode.SHADOW
+    assert made.as_if_on().mode is Mode.ON
+
+
+def test_pages_beyond_the_percentage_are_off() -> None:
+    """Each page is on or off for good, by its whole request."""
+    half = replace(ON, mode_percent=50)
+    seen = set()
+    for number in range(40):
+        values = {":p": {"S": f"{number}"}}
+        digest = KEYS.page_digest(TABLE, plan(ExpressionAttributeValues=values).asked.normal)
+        seen.add(half.mode_of(digest))
+        if half.mode_of(digest) is Mode.ON:
+            assert plan(policy=half, ExpressionAttributeValues=values).mode is Mode.ON
+            continue
+        with pytest.raises(Undecodable) as passed:
+            plan(policy=half, ExpressionAttributeValues=values)
+        assert (passed.value.reason, passed.value.table) == (BypassReason.TABLE_OFF, TABLE)
+    assert seen == {Mode.ON, Mode.OFF}

@@ -10,16 +10,17 @@ import pytest
 from proxy.core.cache_control import FIELD, CacheControl, Wish
 from proxy.core.errors import NotCached, RequestRejected
 from proxy.core.page_plan import QueryPlan
-from proxy.core.plan import (
-    Plan,
-)
+from proxy.core.plan import Plan, make_plan
+from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import BatchReadPlan, PassPlan, ReadPlan
 from proxy.core.record import Entry
+from proxy.core.request import ClientRequest
 from proxy.core.values import (
     BypassReason,
     Digest,
     Generation,
     Incarnation,
+    Mode,
     TableName,
 )
 from tests.support.planning import GET, KEY, KEYS, LEGACY, POLICIES, STREAMS, plan, policy_of
@@ -265,3 +266,79 @@ def test_a_read_plan_answers_what_any_plan_is_asked() -> None:
     assert absent is not None
     assert (absent.size_bytes, absent.negative) == (0, True)
     assert planned.answer_body(found.body, None) == found.body
+
+
+SHADOWED = TablePolicy(mode=Mode.SHADOW)
+
+
+def planned(operation: str, body: dict[str, Any], *fields: tuple[str, str]) -> Plan:
+    """Plan a request where `shadow` is in shadow, `half` in part on, and others as ever."""
+    policies = {"shadow": SHADOWED, "half": TablePolicy(mode_percent=50)}
+    headers = (("X-Amz-Target", f"DynamoDB_20120810.{operation}"), *fields)
+    request = ClientRequest("POST", "/", headers, json.dumps(body).encode())
+    return make_plan(request, KEYS, lambda table: policies.get(table) or policy_of(table))
+
+
+def test_a_get_in_shadow_is_planned_and_can_be_rehearsed() -> None:
+    """The plan says so, and as if on it may be answered from the cache."""
+    made = planned("GetItem", GET | {"TableName": "shadow"})
+    assert isinstance(made, ReadPlan)
+    assert (made.mode, made.uncached) == (Mode.SHADOW, True)
+    rehearsed = made.as_if_on()
+    assert (rehearsed.mode, rehearsed.uncached) == (Mode.ON, False)
+    assert rehearsed.as_if_on() is rehearsed
+
+
+def test_a_consistent_get_in_shadow_passes() -> None:
+    """There is nothing to rehearse: the cache would not answer it."""
+    body = GET | {"TableName": "shadow", "ConsistentRead": True}
+    expected = PassPlan(BypassReason.CONSISTENT_READ, TableName("shadow"))
+    assert planned("GetItem", body) == expected
+
+
+@pytest.mark.parametrize("operation", ["GetItem", "BatchGetItem"])
+def test_nothing_in_shadow_is_answered_from_the_cache_only(operation: str) -> None:
+    """Nothing of the cache is served in shadow, not even to whoever wants nothing else."""
+    body = GET | {"TableName": "shadow"} if operation == "GetItem" else batch(shadow={})
+    with pytest.raises(NotCached, match="shadow"):
+        planned(operation, body, (FIELD, "only-if-cached"))
+
+
+def test_keys_beyond_the_percentage_are_off() -> None:
+    """Each key is on or off for good, by itself and in a batch."""
+    seen = set()
+    for number in range(40):
+        key = {"pk": {"S": f"item-{number}"}}
+        made = planned("GetItem", {"TableName": "half", "Key": key})
+        on = isinstance(made, ReadPlan)
+        assert on or made == PassPlan(BypassReason.TABLE_OFF, TableName("half"))
+        whole = planned("BatchGetItem", {"RequestItems": {"half": {"Keys": [key]}}})
+        assert isinstance(whole, BatchReadPlan) is on
+        seen.add(on)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("tables", "mode", "uncached"),
+    [
+        ({"shadow": {}}, Mode.SHADOW, [True]),
+        ({"shadow": {}, "off": {}}, Mode.SHADOW, [True, True]),
+        ({"shadow": {}, "orders": {"ConsistentRead": True}}, Mode.SHADOW, [True, True]),
+        ({"shadow": {}, "orders": {}}, Mode.ON, [True, False]),
+    ],
+)
+def test_a_batch_is_rehearsed_unless_a_key_is_on(
+    tables: dict[str, Any], mode: Mode, uncached: list[bool]
+) -> None:
+    """What is promised for a key that is on comes first; beside it the others are fetched."""
+    made = planned("BatchGetItem", batch(**tables))
+    assert isinstance(made, BatchReadPlan)
+    assert made.mode is mode
+    assert [part.uncached for part in made.parts] == uncached
+    assert made.as_if_on().parts[0].mode is Mode.ON
+
+
+def test_a_consistent_batch_in_shadow_passes() -> None:
+    """As any other consistent batch does."""
+    made = planned("BatchGetItem", batch(shadow={"ConsistentRead": True}))
+    assert made == PassPlan(BypassReason.CONSISTENT_READ, TableName("shadow"))

@@ -15,10 +15,14 @@ import structlog
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
+    AuditResult,
     BypassReason,
     FenceResult,
     FillResult,
+    Level,
+    Mode,
     Outcome,
+    ShadowResult,
     TableCheck,
     TableName,
 )
@@ -39,11 +43,19 @@ SILENT: list[events.Event] = [
     events.StoreFailed("lookup", StoreFailure.TIMEOUT),
     events.StoreConnections(1, 1),
     events.StoreEvictions(5),
+    events.AuditEnded(ORDERS, AuditResult.STALE),
+    events.ShadowCompared(ORDERS, ShadowResult.DIFFER),
 ]
 NOTEWORTHY: list[tuple[events.Event, str, str]] = [
     (events.TableChecked(ORDERS, TableCheck.REMADE), "warning", "table is another one"),
     (events.TableChecked(ORDERS, TableCheck.UNKNOWN), "warning", "table cannot be described"),
     (events.FenceEnded(ORDERS, FenceResult.LOST), "warning", "fence marker lost"),
+    (
+        events.StaleFound(ORDERS, Level.STRICT, 1.23456, "0a1b", in_shadow=False),
+        "error",
+        "stale entry found",
+    ),
+    (events.ModeSwitched(ORDERS, Mode.OFF, 100.0), "warning", "mode switched"),
     (
         events.UpstreamSilent("GetItem", ORDERS, UpstreamFailure.TIMEOUT),
         "warning",
@@ -342,3 +354,23 @@ def test_only_the_first_line_of_a_library_message_is_written(output: Output) -> 
     """Asyncio puts the repr of a task and its exception below the first line."""
     logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <user#1>")
     assert output.events() == ["Task exception was never retrieved"]
+
+
+def test_stale_entries_are_told_by_example(output: Output) -> None:
+    """One line in ten seconds, with its table, age, level and a hash that only we can make."""
+    time = Time()
+    log = EventLog(logger("test"), time.monotonic_s)
+    for age_s in (1.23456, 2.0, 3.0):
+        log.on_event(events.StaleFound(ORDERS, Level.STRICT, age_s, "0a1b", in_shadow=True))
+    (line,) = output.lines()
+    told = {
+        name: line[name] for name in ("table", "table_level", "age_s", "item", "served", "count")
+    }
+    assert told == {
+        "table": "orders",
+        "table_level": "strict",
+        "age_s": 1.235,
+        "item": "0a1b",
+        "served": False,
+        "count": 1,
+    }

@@ -12,10 +12,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
 from proxy.core.values import (
+    AuditResult,
     BypassReason,
     FenceResult,
     FillResult,
+    Level,
+    Mode,
     Outcome,
+    ShadowResult,
     TableCheck,
     TableName,
     Token,
@@ -74,6 +78,30 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         events.RefreshEnded(ORDERS, replaced=True),
         "dynaside_refreshes_total",
         {"table": "orders", "replaced": "true"},
+        1,
+    ),
+    (
+        events.AuditEnded(ORDERS, AuditResult.MATCH),
+        "dynaside_audits_total",
+        {"table": "orders", "result": "match"},
+        1,
+    ),
+    (
+        events.StaleFound(ORDERS, Level.SESSION, 0.5, "m", in_shadow=False),
+        "dynaside_stale_age_seconds_count",
+        {"table": "orders", "found_by": "audit"},
+        1,
+    ),
+    (
+        events.ShadowCompared(ORDERS, ShadowResult.AGREE),
+        "dynaside_shadow_reads_total",
+        {"table": "orders", "result": "agree"},
+        1,
+    ),
+    (
+        events.ModeSwitched(ORDERS, Mode.SHADOW, 10.0),
+        "dynaside_mode_switches_total",
+        {"table": "orders", "mode": "shadow"},
         1,
     ),
     (

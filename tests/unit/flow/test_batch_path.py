@@ -17,7 +17,7 @@ from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.policy import FencePolicy
 from proxy.core.read_plan import BatchReadPlan
 from proxy.core.request import Answer
-from proxy.core.values import BypassReason, FillResult, Level, Outcome, TableName
+from proxy.core.values import BypassReason, FillResult, Level, Mode, Outcome, TableName
 from proxy.flow.events import BatchItemsAnswered, CapacityConsumed, CapacitySaved, FillEnded
 from proxy.flow.fences import ItemFence
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED
@@ -147,7 +147,7 @@ async def test_uncached_tables_are_fetched_beside_the_others(world: World, proxy
     """Together with what is missing, as the client asked for them, and never filled."""
     world.upstream.tables.add("off", pk="S")
     world.upstream.tables.add(USERS, pk="S")
-    world.policies["off"] = replace(world.policy, enabled=False)
+    world.policies["off"] = replace(world.policy, mode=Mode.OFF)
     asked = {
         "off": {"Keys": [key_of("x")]},
         USERS: {"Keys": [key_of("x")], "ConsistentRead": True},

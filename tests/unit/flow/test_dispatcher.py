@@ -12,7 +12,7 @@ import pytest
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.policy import QueryPolicy
 from proxy.core.request import ClientRequest, Headers
-from proxy.core.values import BypassReason, Level, Outcome, WriteMode
+from proxy.core.values import BypassReason, Level, Mode, Outcome, WriteMode
 from proxy.flow.events import RequestAnswered
 from tests.support.flow_world import TABLE, Proxy, World, client_request, key_of, value_of
 
@@ -114,7 +114,7 @@ async def test_what_is_not_cached_passes_through(
 
 async def test_table_that_is_off_passes_through_with_its_name(proxy: Proxy) -> None:
     """The bypass names the table, so that the operator finds it."""
-    proxy.world.policy = replace(proxy.world.policy, enabled=False)
+    proxy.world.policy = replace(proxy.world.policy, mode=Mode.OFF)
     answer = await proxy.dispatcher.answer(client_request("GetItem", GET))
     assert (answer.table, answer.reason) == (TABLE, BypassReason.TABLE_OFF)
 

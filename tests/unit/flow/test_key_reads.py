@@ -11,7 +11,7 @@ from proxy.core.batch_answer import UNPROCESSED
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.operations import Capacity
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
-from proxy.core.values import BypassReason, Level, Outcome
+from proxy.core.values import BypassReason, Level, Mode, Outcome
 from proxy.flow.events import RefreshEnded
 from proxy.flow.fences import ItemFence
 from proxy.flow.gathering import Gathering
@@ -39,6 +39,7 @@ class Reader:
             clock=proxy.world.clock,
             emit=proxy.events.append,
             note=proxy.watch.note,
+            witness=proxy.auditor,
         )
         self.keys = KeyReader(ports, proxy.reads)
 
@@ -155,7 +156,7 @@ async def test_store_has_no_part_for_the_reasons_of_a_get(
         case BypassReason.CONSISTENT_READ:
             consistent = True
         case BypassReason.TABLE_OFF:
-            world.policies[TABLE] = replace(world.policy, enabled=False)
+            world.policies[TABLE] = replace(world.policy, mode=Mode.OFF)
             world.upstream.tables.lag_versions = 0  # read as it was asked
         case BypassReason.STORE_DOWN:
             proxy.store.down = StoreFailure.TIMEOUT

@@ -13,7 +13,7 @@ from proxy.core.errors import UpstreamFailed
 from proxy.core.operations import ItemWrite
 from proxy.core.plan import PlannedWrite
 from proxy.core.request import ClientRequest
-from proxy.core.values import TableName
+from proxy.core.values import Mode, TableName
 from proxy.flow import upgrades
 from proxy.flow.upgrades import Sent, Upgrades
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED
@@ -88,7 +88,7 @@ async def test_only_updates_of_cached_tables_are_upgraded(world: World, sender: 
     delete = client_request("DeleteItem", {"TableName": TABLE, "Key": key_of("a")})
     assert not (await sender.send_request(delete)).upgraded
     assert world.upstream.sent[-1].body == delete.body
-    world.policy = replace(world.policy, enabled=False)
+    world.policy = replace(world.policy, mode=Mode.OFF)
     assert not (await sender.send()).upgraded
     assert sender.wishes == ["NONE"]
 
