@@ -42,10 +42,12 @@ class AuditMetrics:
         self._stale_age_s = Histogram(
             "dynaside_stale_age_seconds",
             "Age of entries found stale: the longest that they can have been wrong.",
-            ("table", "found_by"),
+            ("found_by",),
             buckets=STALE_AGE_BUCKETS_S,
             registry=registry,
         )
+        for found_by in FOUND_BY.values():
+            self._stale_age_s.labels(found_by)
         self._shadow_reads = Counter(
             "dynaside_shadow_reads_total",
             "Reads in shadow: what the cache would have answered, against DynamoDB's answer.",
@@ -81,8 +83,7 @@ class AuditMetrics:
         self._audits.labels(self._table(event.table), event.result).inc()
 
     def _on_stale(self, event: events.StaleFound) -> None:
-        found_by = FOUND_BY[event.in_shadow]
-        self._stale_age_s.labels(self._table(event.table), found_by).observe(event.age_s)
+        self._stale_age_s.labels(FOUND_BY[event.in_shadow]).observe(event.age_s)
 
     def _on_shadow(self, event: events.ShadowCompared) -> None:
         self._shadow_reads.labels(self._table(event.table), event.result).inc()

@@ -19,7 +19,7 @@ from proxy.core.item_size import read_units
 from proxy.core.page_plan import PagePlan
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry
-from proxy.core.values import AuditResult
+from proxy.core.values import AuditResult, Token
 from proxy.flow.debts import Debts
 from proxy.flow.events import (
     AuditEnded,
@@ -70,7 +70,7 @@ class Auditor:
         self._ports = ports
         self._share = share
         self._gate = gate
-        self._secret = ports.clock.token()
+        self._secret: Token | None = None
 
     def served(self, plan: FetchPlan, entry: Entry) -> None:
         """Start to examine the hit, if chance and the gate say so.
@@ -144,10 +144,10 @@ class Auditor:
             seen = await store.lookup_page(plan.page)
             known = isinstance(plan.after(seen, self._ports.fence), PagePlan)
             return seen.sighting if known else None
-        sighting = await store.lookup(plan.identity, plan.names)
-        return None if sighting.table_pending else sighting
+        return await store.lookup(plan.identity, plan.names)
 
     async def _report(self, plan: FetchPlan, age_s: float, *, in_shadow: bool) -> None:
+        self._secret = self._secret or self._ports.clock.token()
         mark = mark_of(plan.identity.digest, self._secret)
         self._ports.emit(StaleFound(plan.table, plan.policy.level, age_s, mark, in_shadow))
         with suppress(StoreUnavailable):  # then it expires, as it would have without the audit

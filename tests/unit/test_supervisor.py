@@ -18,10 +18,12 @@ import structlog
 
 from proxy import supervisor
 from proxy.core.errors import SettingsInvalid
+from proxy.core.values import Mode, TableName
 from proxy.edge.fleet_modes import FleetModes
 from proxy.edge.fleet_ops import WorkerClient, WorkerSlot
 from proxy.edge.log import _ForeignHandler
 from proxy.edge.merged_metrics import MergedMetrics
+from proxy.edge.ops_modes import ModeOrder
 from proxy.supervisor import run
 from tests.support.conductor import Conductor, conducted, conductor_of
 from tests.support.proxy_process import ENVIRON
@@ -202,3 +204,21 @@ def test_read_only_root_has_shared_memory(monkeypatch: pytest.MonkeyPatch) -> No
         assert folder.parent == Path("/dev/shm")
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
+
+
+async def test_worker_starts_with_the_modes_that_were_ordered(tmp_path: Path) -> None:
+    """Its very first request is in the mode that operators chose, not in that of the settings."""
+    async with WorkerClient() as client:
+        modes = FleetModes([], client=client)
+        worker = supervisor._Worker(
+            WorkerSlot(0, tmp_path / "0.sock"),
+            settings=fleet().settings,
+            client=client,
+            metrics=MergedMetrics(1),
+            modes=modes,
+        )
+        assert worker._settings_now() is worker.settings
+        table = TableName("orders")
+        modes.orders[table] = ModeOrder(table, Mode.SHADOW, 10.0)
+        policy = worker._settings_now().policy_of("orders")
+        assert (policy.mode, policy.mode_percent) == (Mode.SHADOW, 10)

@@ -34,13 +34,13 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     (
         events.StaleFound(ORDERS, Level.STRICT, 2.5, "m", in_shadow=False),
         "dynaside_stale_age_seconds_sum",
-        {"table": "orders", "found_by": "audit"},
+        {"found_by": "audit"},
         2.5,
     ),
     (
         events.StaleFound(ORDERS, Level.STRICT, 2.5, "m", in_shadow=True),
         "dynaside_stale_age_seconds_bucket",
-        {"table": "orders", "found_by": "shadow", "le": "5.0"},
+        {"found_by": "shadow", "le": "5.0"},
         1,
     ),
     (

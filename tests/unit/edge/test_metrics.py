@@ -89,7 +89,7 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     (
         events.StaleFound(ORDERS, Level.SESSION, 0.5, "m", in_shadow=False),
         "dynaside_stale_age_seconds_count",
-        {"table": "orders", "found_by": "audit"},
+        {"found_by": "audit"},
         1,
     ),
     (
