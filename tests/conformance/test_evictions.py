@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -204,11 +204,26 @@ MOVES: Final = st.one_of(
 )
 
 
-class Bench:
-    """The ways of one engine, and the store behind the proxy."""
+@dataclass(frozen=True)
+class Direct:
+    """An engine's table that no proxy knows."""
 
-    def __init__(self, ways: dict[str, Way], store: RawStore) -> None:
+    endpoint: str
+    table: str
+
+    @contextmanager
+    def way(self) -> Iterator[Way]:
+        """Connect for one example: between two, this connection is idle for longer than any."""
+        with connected(self.endpoint) as connection:
+            yield Way(connection, self.table)
+
+
+class Bench:
+    """The ways of one engine through the proxy, the direct one, and the store behind the proxy."""
+
+    def __init__(self, ways: dict[str, Way], direct: Direct, store: RawStore) -> None:
         self.ways = ways
+        self.direct = direct
         self._store = store
         self._keys = KeySpace(NAMESPACE, REGION)
 
@@ -278,12 +293,11 @@ def bench(request: pytest.FixtureRequest, own_valkey: RunningStore) -> Iterator[
     given = SETTINGS | {"tables": rules}
     with (
         running_proxy(upstream=endpoint, store=own_valkey.url, settings=given) as proxy,
-        connected(endpoint) as straight,
         connected(proxy.endpoint) as proxied,
         RawStore(own_valkey.address) as store,
     ):
         ways = {mode: Way(proxied, tables[mode]) for mode in MODES}
-        yield Bench({**ways, "direct": Way(straight, tables["direct"])}, store)
+        yield Bench(ways, Direct(endpoint, tables["direct"]), store)
 
 
 @settings(max_examples=40, deadline=None)
@@ -297,13 +311,14 @@ def test_sequence_with_evictions_is_answered_as_directly(
     """Every answer, of items, pages, writes and refusals, is the engine's, in both tables."""
     mark = uuid.uuid4().hex[:8]
     bench.ready(*modes)
-    for number, move in enumerate(moves):
-        if isinstance(move, Eviction):
-            bench.evict(move, modes, mark)
-            continue
-        expected = bench.ways["direct"].answer(move, mark)
-        for mode in modes:
-            assert bench.ways[mode].answer(move, mark) == expected, (number, mode)
+    with bench.direct.way() as direct:
+        for number, move in enumerate(moves):
+            if isinstance(move, Eviction):
+                bench.evict(move, modes, mark)
+                continue
+            expected = direct.answer(move, mark)
+            for mode in modes:
+                assert bench.ways[mode].answer(move, mark) == expected, (number, mode)
 
 
 def test_sequences_do_hit_items_and_pages(bench: Bench) -> None:
