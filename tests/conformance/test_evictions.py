@@ -300,7 +300,7 @@ def bench(request: pytest.FixtureRequest, own_valkey: RunningStore) -> Iterator[
         yield Bench(ways, Direct(endpoint, tables["direct"]), store)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     moves=st.lists(MOVES, min_size=20, max_size=60),
     modes=st.lists(st.sampled_from(sorted(MODES)), min_size=2, max_size=2, unique=True),
