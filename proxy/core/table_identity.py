@@ -6,6 +6,7 @@ Source: DynamoDB API Reference, TableDescription, "TableId: Unique identifier fo
 from __future__ import annotations
 
 import json
+import re
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from proxy.core.values import TABLE_ID_BYTES, TableId
 NO_TABLE: Final = TableId(b"\xff" * TABLE_ID_BYTES)
 """What a name stands for while there is no such table: all that was cached of it is void."""
 
+_UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_FOUND: Final = b"ResourceNotFoundException"
 _REPLY_BYTES_MAX: Final = 1000
 
@@ -21,17 +23,19 @@ _REPLY_BYTES_MAX: Final = 1000
 def read_table_id(body: bytes) -> TableId | None:
     """Read a table's identity from a DescribeTable reply; None when it does not tell.
 
-    Engines that know no TableId are taken by name and time of creation.
+    DynamoDB's is a UUID, of which the 16 bytes are taken. Engines spell theirs otherwise, or know
+    none: then it is a hash of what they say, or of name and time of creation.
     """
     try:
         described: dict[str, Any] = json.loads(body)["Table"]
-        if (spelled := described.get("TableId")) is not None:
-            table_id = bytes.fromhex(spelled.replace("-", ""))
-            return TableId(table_id) if len(table_id) == TABLE_ID_BYTES else None
-        made = f"{described['TableArn']} {described['CreationDateTime']}"
+        told = described.get("TableId")
+        if told is None:
+            told = f"{described['TableArn']} {described['CreationDateTime']}"
+        if _UUID.fullmatch(told):
+            return TableId(bytes.fromhex(told.replace("-", "")))
+        return TableId(blake2b(told.encode(), digest_size=TABLE_ID_BYTES).digest())
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
-    return TableId(blake2b(made.encode(), digest_size=TABLE_ID_BYTES).digest())
 
 
 def is_no_table(status: int, body: bytes) -> bool:

@@ -25,7 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
-from proxy.core.values import FenceResult, FillResult, Outcome
+from proxy.core.values import FenceResult, FillResult, Outcome, TableCheck
 from proxy.edge.audit_metrics import AuditMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
@@ -310,6 +310,8 @@ class Metrics:
             self._fence_ends[name, fence_result].inc(0)
         for fill_result in FillResult:
             self._fills[name, fill_result].inc(0)
+        for check in TableCheck:
+            self._table_checks[name, check].inc(0)
         for operation in ITEM_OPERATIONS:
             self._throttles[operation, name].inc(0)
         for replaced in ("true", "false"):

@@ -336,7 +336,9 @@ def test_repeated_transaction_is_not_taken_for_a_write(new_bench: Callable[[str]
     bench = new_bench("invalidate")
     bench.cached(None)
     put = {"Put": {"TableName": "$table", "Item": NEW}}
-    call = Call("TransactWriteItems", {"TransactItems": [put], "ClientRequestToken": "once"})
+    call = Call(
+        "TransactWriteItems", {"TransactItems": [put], "ClientRequestToken": uuid.uuid4().hex}
+    )
     bench.call(call)
     bench.call(Call("DeleteItem", {"TableName": "$table", "Key": KEY}))
     bench.call(call)

@@ -252,7 +252,7 @@ async def test_transaction_writes_all_or_nothing_and_once(dynamo: Dynamo) -> Non
         "ConditionalCheckFailed",
     ]
     assert (await dynamo.call("GetItem", {"Key": KEY, "ConsistentRead": True}))[1] == {}
-    once = {"TransactItems": [put], "ClientRequestToken": "once"}
+    once = {"TransactItems": [put], "ClientRequestToken": uuid.uuid4().hex}
     assert (await dynamo.call("TransactWriteItems", once))[0] == 200
     await dynamo.call("DeleteItem", {"Key": KEY})
     assert (await dynamo.call("TransactWriteItems", once))[0] == 200

@@ -14,7 +14,7 @@ from tests.sim.mutants import MUTANTS, Mutant
 from tests.sim.profiles import PROFILES
 from tests.sim.simulation import simulate
 
-HISTORIES: Final = 60
+HISTORIES: Final = 30
 """Per profile; `make sim` runs as many as one wants."""
 
 CHUNK: Final = 25

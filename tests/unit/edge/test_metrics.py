@@ -269,6 +269,8 @@ def test_series_that_alerts_watch_start_at_zero() -> None:
     metrics = Metrics(IDENTITY, tables=["orders"])
     for result in FenceResult:
         assert sample(metrics, "dynaside_fence_ends_total", table="orders", result=result) == 0
+    for check in TableCheck:
+        assert sample(metrics, "dynaside_table_checks_total", table="orders", result=check) == 0
     for operation, failure in itertools.product((*ITEM_OPERATIONS, "other"), UpstreamFailure):
         labels = {"operation": operation, "failure": failure.value}
         assert sample(metrics, "dynaside_upstream_failures_total", **labels) == 0

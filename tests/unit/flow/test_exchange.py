@@ -14,7 +14,7 @@ from proxy.core.operations import Capacity
 from proxy.core.request import ClientRequest
 from proxy.core.values import Outcome, TableName
 from proxy.flow.events import CapacityConsumed, UpstreamAnswered, UpstreamSilent
-from proxy.flow.exchange import checksum, pass_fetched, pass_on
+from proxy.flow.exchange import Exchange, Timeouts, checksum, pass_fetched, pass_on
 from proxy.flow.ports import UpstreamReply
 from tests.fakes.fake_upstream_script import FAILED, RESET_AFTER, THROTTLED
 from tests.support.flow_world import READ_TIMEOUT_S, TABLE, Proxy, World, client_request, key_of
@@ -285,3 +285,37 @@ async def test_reply_to_our_own_fetch_is_marked_as_such() -> None:
 async def test_checksum_is_the_one_that_sdks_verify() -> None:
     """`x-amz-crc32` is the plain CRC-32 of the body."""
     assert checksum(b"{}") == zlib.crc32(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("operation", "table", "told"),
+    [
+        ("GetItem", "gone", ["gone"]),
+        ("GetItem", "orders", []),
+        ("GetItem", None, []),
+        ("DescribeTable", "gone", []),
+    ],
+)
+async def test_a_table_that_upstream_does_not_know_is_told(
+    proxy: Proxy, operation: str, table: TableName | None, told: list[str]
+) -> None:
+    """Where one table was named, and nobody was just asking for it."""
+    lost: list[TableName] = []
+
+    async def tell(name: TableName) -> None:
+        lost.append(name)
+
+    proxy.exchange.when_lost(tell)
+    body = {"TableName": table or "gone", "Key": key_of("a")}
+    await proxy.exchange.forward(client_request(operation, body), table)
+    assert lost == told
+
+
+async def test_an_exchange_that_nobody_listens_to_passes_a_refusal_on(world: World) -> None:
+    """Without a listener nothing else happens."""
+    exchange = Exchange(
+        world.upstream, clock=world.clock, emit=lambda _: None, timeouts=Timeouts(1.0, 1.0)
+    )
+    body = {"TableName": "gone", "Key": key_of("a")}
+    reply = await exchange.forward(client_request("GetItem", body), TableName("gone"))
+    assert reply.status == 400
