@@ -13,7 +13,7 @@ from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_lanes import StoreOptions
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
-from proxy.edge.redis_topology import StoreTopology
+from proxy.edge.redis_topology import build_topology
 from proxy.flow.events import Emit
 from proxy.flow.ports import Clock
 from proxy.settings import Settings
@@ -23,9 +23,9 @@ def build_store(
     settings: Settings, keys: KeySpace, clock: Clock, emit: Emit
 ) -> tuple[RedisStore, Callable[[], Coroutine[Any, Any, None]]]:
     """Return the store, and what keeps it connected for as long as it is awaited."""
-    topology = StoreTopology(store_options(settings.store), keys=keys, clock=clock, emit=emit)
+    topology = build_topology(store_options(settings.store), keys=keys, clock=clock, emit=emit)
     store = RedisStore(
-        topology.lanes,
+        topology,
         fence=settings.fence_policy(),
         clock=clock,
         layout_of=lambda table: settings.policy_of(table).layout,
@@ -47,6 +47,7 @@ def store_options(given: Store) -> StoreOptions:
         tls=given.tls,
         ca_file=given.ca_file,
         sentinel=_sentinel(given.sentinel) if given.sentinel.addresses else None,
+        cluster=_addresses(given.cluster.addresses),
     )
 
 

@@ -241,6 +241,9 @@ class Metrics:
             for failure in StoreFailure:
                 self._store_failures[step, failure].inc(0)
         self._serving = self._gauge("store_serving", "1 while hits and fills are allowed.")
+        self._nodes_out = self._gauge(
+            "store_nodes_out", "Nodes of the store's cluster without hits and fills now."
+        )
         self._connections = self._gauge("store_connections", "Open connections to the store.")
         self._connects = self._total("store_connects_total", "Connections made to the store.")
         self._evicted = self._gauge(
@@ -327,7 +330,7 @@ class Metrics:
             ].inc(),
             events.StoreAnswered: lambda e: self._store_s[(e.step,)].observe(e.elapsed_s),
             events.StoreFailed: lambda e: self._store_failures[e.step, e.failure].inc(),
-            events.StoreServing: lambda e: self._serving.set(e.serving),
+            events.StoreServing: self._on_store_serving,
             events.StoreConnections: self._on_store_connections,
             events.StoreEvictions: lambda e: self._evicted.set(e.evicted_total),
             events.BreakerMoved: self._on_breaker,
@@ -353,6 +356,10 @@ class Metrics:
         self._upstream_responses[operation, event.status].inc()
         if event.throttled:
             self._throttles[operation, self._table(event.table)].inc()
+
+    def _on_store_serving(self, event: events.StoreServing) -> None:
+        self._serving.set(event.serving)
+        self._nodes_out.set(event.nodes_out)
 
     def _on_store_connections(self, event: events.StoreConnections) -> None:
         self._connections.set(event.open_now)

@@ -7,18 +7,19 @@ write-capable script, so that a demoted primary cannot pass for one. Hits need a
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import redis.exceptions
 
-from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.edge.redis_connection import Access, Connect
+from proxy.core.values import CacheKey, Incarnation
+from proxy.edge.redis_connection import Access, Address, Connect
 from proxy.edge.redis_lane import Command, Lane, LaneLimits, Replies
-from proxy.edge.redis_primary import PrimaryView, parse_info
+from proxy.edge.redis_primary import PrimaryView, ServerInfo, parse_info
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.scripts import STEPS, load_script
 from proxy.flow.events import Emit, StoreConnections, StoreEvictions, StoreServing
@@ -26,6 +27,10 @@ from proxy.flow.ports import Clock
 
 _GATE_KEPT_MS: Final = 7 * 24 * 3600 * 1000
 _INFO: Final[Command] = ("INFO", "server", "replication", "stats")
+_CLUSTER_INFO: Final[Command] = ("CLUSTER", "INFO")
+
+GateKey = Callable[[Incarnation], CacheKey | None]
+"""Names the gate's record of an incarnation; None where its server can hold none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class StoreOptions:
         tls: whether servers that are not named by a URL speak TLS.
         ca_file: certificates to trust instead of the system's.
         sentinel: who knows where the primary is, instead of a URL.
+        cluster: some nodes of the cluster, instead of a URL; they know the others.
     """
 
     url: str
@@ -56,6 +62,7 @@ class StoreOptions:
     tls: bool = False
     ca_file: str | None = None
     sentinel: SentinelOptions | None = None
+    cluster: tuple[Address, ...] = ()
 
     @property
     def access(self) -> Access:
@@ -65,22 +72,28 @@ class StoreOptions:
 
 
 class RedisLanes:
-    """A few shared connections.
+    """A few shared connections to one server.
 
     Args:
         options: how far to trust the store.
         connect: makes connections to the server that is meant.
-        keys: names the gate's record.
+        gate_key: names the gate's record.
         clock: time and sleep.
         emit: takes events.
     """
 
     def __init__(
-        self, options: StoreOptions, *, connect: Connect, keys: KeySpace, clock: Clock, emit: Emit
+        self,
+        options: StoreOptions,
+        *,
+        connect: Connect,
+        gate_key: GateKey,
+        clock: Clock,
+        emit: Emit,
     ) -> None:
         self._options = options
         self._connect = connect
-        self._keys = keys
+        self._gate_key = gate_key
         self._clock = clock
         self._emit = emit
         self._views: list[PrimaryView | None] = [None] * options.lanes
@@ -88,13 +101,21 @@ class RedisLanes:
         self._any_up = asyncio.Event()
         self._next = 0
         self._told: tuple[bool, str] | None = None
+        self._doubts = 0
+        self._tasks: asyncio.TaskGroup | None = None
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for lane in self._lanes:
                 tasks.create_task(lane.serve())
             tasks.create_task(self._beat())
+
+    @property
+    def connected(self) -> bool:
+        """Whether some lane is up."""
+        return any(lane.up for lane in self._lanes)
 
     @property
     def serving(self) -> bool:
@@ -118,7 +139,7 @@ class RedisLanes:
             return ""
         if self.quarantined:
             return "quarantine after a start or fail-over of the store"
-        if any(lane.up for lane in self._lanes):
+        if self.connected:
             return "the store's heartbeat is too old"
         problems = [lane.problem for lane in self._lanes]
         return str(problems[0] or "not connected yet") if problems else "no store is configured"
@@ -144,6 +165,18 @@ class RedisLanes:
         """Leave every connection: another server is the primary now."""
         for lane in self._lanes:
             lane.reconnect()
+
+    def doubt(self) -> None:
+        """Serve nothing until a heartbeat sent from now on says that the server still may.
+
+        What it took over, or when, may have changed its incarnation or its gate.
+        """
+        self._doubts += 1
+        for index, view in enumerate(self._views):
+            if view is not None:
+                self._views[index] = replace(view, gate_in_s=math.inf)
+        if self._tasks is not None and self.connected:
+            self._tasks.create_task(self._beat_once())
 
     def _make_lane(self, index: int) -> Lane:
         async def greet(round_trip: Callable[..., Awaitable[Replies]]) -> None:
@@ -171,11 +204,24 @@ class RedisLanes:
         )
 
     async def _heartbeat(self, round_trip: Callable[..., Awaitable[Replies]]) -> PrimaryView:
-        sent_s = self._clock.monotonic_s()
-        (info,) = checked(await round_trip(_INFO))
-        server = parse_info(info)
+        sent_s, doubts = self._clock.monotonic_s(), self._doubts
+        questions = (_INFO, _CLUSTER_INFO) if self._options.cluster else (_INFO,)
+        server = parse_info(*checked(await round_trip(*questions)))
+        store_ms, gate_in_s = await self._ask_gate(server, round_trip)
+        self._emit(StoreEvictions(server.evicted_total))
+        if doubts != self._doubts:
+            gate_in_s = math.inf
+        return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_s)
+
+    async def _ask_gate(
+        self, server: ServerInfo, round_trip: Callable[..., Awaitable[Replies]]
+    ) -> tuple[int, float]:
+        """Return the store's clock, and in how many seconds the gate opens."""
+        gate_key = self._gate_key(server.incarnation)
+        if gate_key is None:
+            ((seconds, microseconds),) = checked(await round_trip(("TIME",)))
+            return int(seconds) * 1000 + int(microseconds) // 1000, math.inf
         quarantine_s = max(0.0, self._options.quarantine_s - server.primary_for_s)
-        gate_key = self._keys.gate_key(server.incarnation)
         command: Command = (
             "EVALSHA",
             load_script("heartbeat").sha,
@@ -185,8 +231,7 @@ class RedisLanes:
             _GATE_KEPT_MS,
         )
         ((store_ms, gate_in_ms),) = checked(await round_trip(command))
-        self._emit(StoreEvictions(server.evicted_total))
-        return PrimaryView(server.incarnation, sent_s, store_ms, gate_in_ms / 1000)
+        return store_ms, gate_in_ms / 1000
 
     async def pick_soon(self) -> tuple[Lane, PrimaryView]:
         """Return a connected lane, waiting one round trip's time-out for it at most.
@@ -197,7 +242,7 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none.
         """
-        if not any(lane.up for lane in self._lanes):
+        if not self.connected:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.limits.timeout_s):
                     await self._any_up.wait()
@@ -206,8 +251,11 @@ class RedisLanes:
     async def _beat(self) -> None:
         while True:
             await self._clock.sleep(self._options.heartbeat_s)
-            await asyncio.gather(*(self._beat_lane(index) for index in range(len(self._lanes))))
-            self._tell_serving()
+            await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        await asyncio.gather(*(self._beat_lane(index) for index in range(len(self._lanes))))
+        self._tell_serving()
 
     async def _beat_lane(self, index: int) -> None:
         lane, before = self._lanes[index], self._views[index]

@@ -144,8 +144,9 @@ class GuardedStore:
         try:
             reply = await call()
         except StoreUnavailable as unavailable:
-            # A refusal is an answer: the store is there, and other steps may well succeed.
-            if unavailable.failure is StoreFailure.REFUSED:
+            # A refusal is an answer: the store is there, and other steps may well succeed. So they
+            # may where one node of a cluster is out, which costs no caller more than one time-out.
+            if unavailable.failure is StoreFailure.REFUSED or unavailable.partial:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(self._clock.monotonic_s())

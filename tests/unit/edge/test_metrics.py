@@ -105,6 +105,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         1,
     ),
     (events.StoreServing(serving=True, why="open"), "dynaside_store_serving", {}, 1),
+    (
+        events.StoreServing(serving=True, why="a node", nodes_out=1),
+        "dynaside_store_nodes_out",
+        {},
+        1,
+    ),
     (events.StoreConnections(3, 1), "dynaside_store_connections", {}, 3),
     (events.StoreEvictions(42), "dynaside_store_evicted_keys", {}, 42),
     (events.BreakerMoved("open"), "dynaside_store_breaker_state", {"state": "open"}, 1),

@@ -6,15 +6,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import pytest
+from redis.exceptions import AskError
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.values import CacheKey
 from proxy.edge.redis_lane import LaneLimits
+from proxy.edge.redis_slots import tag_in
 from proxy.embedded.valkey import RunningStore, start_valkey
 from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.hand_clock import HandClock
 from tests.support.live_lanes import LiveLanes, live_lanes, options
 from tests.support.raw_store import RawStore
+from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
+from tests.support.scripted_redis import scripted_redis
 
 pytestmark = pytest.mark.store
 
@@ -192,3 +197,118 @@ async def test_a_full_queue_does_not_cost_the_connection(proxy: FaultProxy) -> N
         assert await on_its_way == [b"on its way"]
         assert await waiting == [b"waiting"]
         assert lane.up
+
+
+async def test_lanes_that_are_told_to_leave_connect_anew(proxy: FaultProxy) -> None:
+    """Every lane gives up its connection, and finds its server again."""
+    async with live_lanes(options(proxy.url, lanes=2)) as live:
+        await live.until(lambda: StoreConnections(2, 1) in live.events)
+        live.lanes.leave()
+        await live.until(lambda: live.events.count(StoreConnections(2, 1)) == 2)
+        assert proxy.accepted == 4
+
+
+async def test_a_fence_waits_for_a_lane_that_was_just_cut_off(proxy: FaultProxy) -> None:
+    """One that is back within the time-out is waited for; after it the wait ends."""
+    brisk = LaneLimits(timeout_s=0.2, connect_timeout_s=5.0, queue_max=10)
+    async with live_lanes(options(proxy.url, lanes=1)) as live:
+        await live.until(lambda: live.lanes.serving)
+        proxy.cut()
+        with pytest.raises(StoreUnavailable):
+            await live.lanes.pick_any()[0].submit(("PING",))
+        lane, _ = await live.lanes.pick_soon()
+        assert lane.up
+        assert (await live.lanes.pick_soon())[0] is lane
+    async with live_lanes(options("redis://127.0.0.1:1/0", limits=brisk)) as live:
+        with pytest.raises(StoreUnavailable):
+            await live.lanes.pick_soon()
+
+
+async def test_doubted_lanes_serve_again_after_a_heartbeat(valkey: RunningStore) -> None:
+    """Until then there is neither a hit nor an open gate, whatever was proven before."""
+    async with live_lanes(options(valkey.url, lanes=1), HandClock()) as live:
+        live.lanes.doubt()  # not connected yet: there is nothing to doubt
+        await live.until(lambda: live.lanes.serving)
+        live.lanes.doubt()
+        assert not live.lanes.serving
+        _, view = live.lanes.pick_any()
+        assert not view.gate_open(view.sent_s + 1e9)
+        await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_heartbeat_that_was_under_way_when_the_doubt_came_opens_nothing() -> None:
+    """Its answer may be from before the server changed: only one sent afterwards counts."""
+    clock, low = HandClock(), CacheKey(b"{%b}" % tag_in(0))
+    async with (
+        scripted_cluster(ScriptedNode()) as (node,),
+        live_lanes(options("", cluster=(node.address,), lanes=1), clock) as live,
+    ):
+        await live.until(lambda: live.routes.serving)
+        lanes, heartbeats = live.routes.lanes_for(low), []
+
+        def doubt_once() -> None:
+            heartbeats.append(lanes.serving)
+            if len(heartbeats) == 1:
+                lanes.doubt()
+
+        node.at_heartbeat = doubt_once
+        clock.beat()
+        await live.until(lambda: served(live)[-2:] == [False, True])
+        assert heartbeats == [True, False]
+
+
+async def test_a_greeting_that_was_under_way_when_the_doubt_came_opens_nothing() -> None:
+    """A new connection, too, has to ask once more."""
+    clock, low = HandClock(), CacheKey(b"{%b}" % tag_in(0))
+    async with (
+        scripted_cluster(ScriptedNode()) as (node,),
+        live_lanes(options("", cluster=(node.address,), lanes=1), clock) as live,
+    ):
+        node.at_heartbeat = lambda: live.routes.lanes_for(low).doubt()
+        await live.until(lambda: StoreConnections(1, 1) in live.events)
+        assert not live.routes.serving
+        node.at_heartbeat = lambda: None
+        clock.beat()
+        await live.until(lambda: live.routes.serving)
+
+
+async def test_a_node_with_a_new_epoch_is_another_incarnation() -> None:
+    """The lane leaves it, so that nothing waits in its queue under the former one."""
+    clock, low = HandClock(), CacheKey(b"{%b}" % tag_in(0))
+    async with (
+        scripted_cluster(ScriptedNode()) as (node,),
+        live_lanes(options("", cluster=(node.address,), lanes=1), clock) as live,
+    ):
+        await live.until(lambda: live.routes.serving)
+        former = live.routes.lanes_for(low).pick_any()[1].incarnation
+        node.own_epoch = 2
+        clock.beat()
+        await live.until(lambda: served(live)[-2:] == [False, True])
+        assert live.routes.lanes_for(low).pick_any()[1].incarnation != former
+
+
+async def test_heartbeats_of_lanes_that_are_not_up_tell_nothing() -> None:
+    """Before the first attempt has ended nothing is known, and nothing is said."""
+    clock = HandClock()
+    clock.beat()
+    async with (
+        scripted_redis(lambda _: b"") as silent,
+        live_lanes(options(f"redis://{silent}/0"), clock) as live,
+    ):
+        for _ in range(50):
+            await clock.sleep(0)
+        assert served(live) == []
+
+
+async def test_a_server_that_can_keep_no_gate_serves_nothing_and_takes_fences() -> None:
+    """It has no slot of its own yet; its clock is known all the same."""
+    async with scripted_cluster(ScriptedNode(), ScriptedNode()) as (first, second):
+        first.ranges = second.ranges = [(0, 16383, first.address)]
+        low = CacheKey(b"{%b}" % tag_in(0))
+        async with live_lanes(options("", cluster=(first.address,), lanes=1)) as live:
+            await live.until(lambda: live.routes.serving)
+            ask = AskError(f"0 {second.address}")
+            lanes = live.routes.elsewhere(live.routes.lanes_for(low), ask)
+            _, view = await lanes.pick_soon()
+            assert view.store_ms == 1000
+            assert not lanes.serving
