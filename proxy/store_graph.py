@@ -13,10 +13,10 @@ from proxy.core.store_fitness import Flaw
 from proxy.core.values import Level
 from proxy.edge.redis_connection import Address
 from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_lanes import StoreOptions
+from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
-from proxy.edge.redis_topology import StoreTopology
+from proxy.edge.redis_topology import build_topology
 from proxy.flow.events import Emit
 from proxy.flow.ports import Clock
 from proxy.settings import Settings
@@ -35,14 +35,14 @@ def build_store(settings: Settings, keys: KeySpace, clock: Clock, emit: Emit) ->
     """Put the store's part together."""
     demanded = not settings.store.accept_unfit and _any_strict(settings)
     options = store_options(settings.store, fitness_demanded=demanded)
-    topology = StoreTopology(options, keys=keys, clock=clock, emit=emit)
+    topology = build_topology(options, keys=keys, clock=clock, emit=emit)
     store = RedisStore(
-        topology.lanes,
+        topology,
         fence=settings.fence_policy(),
         clock=clock,
         layout_of=lambda table: settings.policy_of(table).layout,
     )
-    return BuiltStore(store, topology.serve, lambda: topology.lanes.fitness.flaws)
+    return BuiltStore(store, topology.serve, lambda: topology.flaws)
 
 
 def _any_strict(settings: Settings) -> bool:
@@ -66,6 +66,7 @@ def store_options(given: Store, *, fitness_demanded: bool = True) -> StoreOption
         tls=given.tls,
         ca_file=given.ca_file,
         sentinel=_sentinel(given.sentinel) if given.sentinel.addresses else None,
+        cluster=_addresses(given.cluster.addresses),
     )
 
 

@@ -79,6 +79,7 @@ LONG_MODULES: Final = {
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",
+    "proxy/edge/redis_cluster.py": "the nodes, the map and what is told of them are one state",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/redis_store.py": "one method per step of the port",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
@@ -99,6 +100,7 @@ NO_TEST_OF_THEIR_OWN: Final = {
     "proxy/core/errors.py": "classes without a decision",
     "proxy/core/values.py": "names without a decision",
     "proxy/core/fetches.py": "protocols without a decision",
+    "proxy/edge/redis_options.py": "values without a decision",
     "proxy/flow/events.py": "values without a decision",
     "proxy/flow/ports.py": "protocols; tests/contracts holds their implementations to them",
 }

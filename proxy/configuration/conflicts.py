@@ -86,9 +86,15 @@ def _store_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _topology_conflicts(store: Store) -> Iterator[Conflict]:
-    url, tls, addresses = ("store", "url"), ("store", "tls"), ("store", "sentinel", "addresses")
-    if store.url is not None and store.sentinel.addresses:
-        yield Conflict((url, addresses), "there is one store; leave one of them out")
+    url, tls = ("store", "url"), ("store", "tls")
+    stores: dict[Path, object] = {
+        url: store.url,
+        ("store", "sentinel", "addresses"): store.sentinel.addresses,
+        ("store", "cluster", "addresses"): store.cluster.addresses,
+    }
+    named = tuple(path for path, given in stores.items() if given)
+    if len(named) > 1:
+        yield Conflict(named, "there is one store; leave the others out")
     if store.url is not None and store.tls:
         yield Conflict((tls, url), "is for servers without a URL; here write rediss://")
     with_tls = store.tls or (store.url is not None and store.url.startswith("rediss:"))
@@ -164,7 +170,7 @@ def _strict_conflicts(settings: Settings, at: Path, rules: TableRules) -> Iterat
 def _strict_store_conflicts(settings: Settings, level: Path) -> Iterator[Conflict]:
     """Compare the store's times with what `strict` needs after a fail-over."""
     store = settings.store
-    if store.url is None or store.accept_unfit:
+    if not store.is_named or store.accept_unfit:
         return
     if not store.quarantine_s:
         why = (

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from proxy.configuration.checks import is_loopback
-from proxy.configuration.sections import Audit, Http, Limits, Listen, Log, Section, Upstream
+from proxy.configuration.section import Section
+from proxy.configuration.sections import Audit, Http, Limits, Listen, Log, Upstream
 from proxy.configuration.store_sections import Breaker, Fence, Store
 from proxy.configuration.tables import (
     TABLE_NAME_PATTERN,

@@ -6,46 +6,22 @@ and config/schema.json are made from it. Every number has both bounds.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, Field
 
 from proxy.configuration.checks import (
     check_endpoint,
     check_host_port,
     split_host_port,
 )
+from proxy.configuration.section import Section
 from proxy.core.policy import AuditPolicy, FencePolicy
 
 HostPort = Annotated[str, AfterValidator(check_host_port)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 
 _AUDIT: Final = AuditPolicy()
-_NUMBERS: Final = (int, float, int | None)
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, no unknown names, no infinite numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def refuse_truth_for_number(cls, given: Any, info: ValidationInfo) -> Any:
-        """Refuse `true` where a number is meant: pydantic would read it as 1."""
-        field = cls.model_fields[str(info.field_name)]
-        if isinstance(given, bool) and field.annotation in _NUMBERS:
-            raise ValueError("must be a number, not true or false")
-        return given
 
 
 class Listen(Section):

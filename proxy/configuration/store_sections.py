@@ -15,7 +15,7 @@ from proxy.configuration.checks import (
     check_servers,
     check_store_url,
 )
-from proxy.configuration.sections import Section
+from proxy.configuration.section import Section
 from proxy.core.policy import FencePolicy
 from proxy.core.values import FailOver
 
@@ -48,8 +48,18 @@ class Sentinel(Section):
     )
 
 
+class Cluster(Section):
+    """A Redis or Valkey Cluster; in the place of store.url."""
+
+    addresses: Servers = Field(
+        default=(),
+        description="Some of its nodes, [HOST:PORT, …]; they name all others. Empty: the store is"
+        " no cluster.",
+    )
+
+
 class Store(Section):
-    """The shared Redis/Valkey: one server (url), or a primary that sentinels name (sentinel)."""
+    """The shared Redis/Valkey: one server (url), a primary that sentinels name, or a cluster."""
 
     url: StoreUrl | None = Field(
         default=None,
@@ -66,7 +76,7 @@ class Store(Section):
     )
     tls: bool = Field(
         default=False,
-        description="Whether to use TLS with the servers that sentinel names, the sentinels"
+        description="Whether to use TLS with the servers of sentinel or cluster, the sentinels"
         " included; for url its scheme says so.",
     )
     ca_file: str | None = Field(
@@ -76,6 +86,7 @@ class Store(Section):
         " takes the system's authorities.",
     )
     sentinel: Sentinel = Field(default=Sentinel(), description=str(Sentinel.__doc__))
+    cluster: Cluster = Field(default=Cluster(), description=str(Cluster.__doc__))
     namespace: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9_.-]{1,32}$",
@@ -95,8 +106,8 @@ class Store(Section):
         default=2,
         ge=1,
         le=16,
-        description="Connections that share the commands by pipelining; two let one large reply"
-        " pass beside the small ones.",
+        description="Connections to each server that share the commands by pipelining; two let one"
+        " large reply pass beside the small ones.",
     )
     queue_max: int = Field(
         default=10_000,
@@ -143,7 +154,7 @@ class Store(Section):
     @property
     def is_named(self) -> bool:
         """Whether there is a store at all."""
-        return self.url is not None or bool(self.sentinel.addresses)
+        return self.url is not None or bool(self.sentinel.addresses or self.cluster.addresses)
 
 
 class Breaker(Section):

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
-from proxy.configuration.sections import Section
+from proxy.configuration.section import Section
 from proxy.core.policy import BODY_BYTES_MAX, PAGE_BYTES_MAX, QueryPolicy, TablePolicy
 from proxy.core.values import Layout, Level, Mode, WriteMode
 

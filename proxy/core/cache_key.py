@@ -105,9 +105,15 @@ class KeySpace:
                 self._table_keys[table] = known
         return known
 
-    def gate_key(self, incarnation: bytes) -> CacheKey:
-        """Name the record that says from when on an incarnation of the store may serve."""
-        return self._name(self._hash(incarnation, b"gate"))
+    def gate_key(self, incarnation: bytes, tag: bytes | None = None) -> CacheKey:
+        """Name the record that says from when on an incarnation of the store may serve.
+
+        Args:
+            incarnation: whose.
+            tag: the hash tag that keeps the record on the node it is about; None for any.
+        """
+        hashed = self._hash(incarnation, b"gate")
+        return self._name(hashed) if tag is None else self._tagged(tag, hashed)
 
     def _hash(self, content: bytes, kind: bytes) -> bytes:
         return blake2b(content, digest_size=_HASH_BYTES, key=self._hash_key, person=kind).digest()
@@ -119,7 +125,9 @@ class KeySpace:
     def _name(self, hashed: bytes) -> CacheKey:
         # The braces make a Redis Cluster hash tag: a record and whatever is later kept beside it
         # can share a slot by sharing the tag.
-        tag = hashed[:_BUCKET_BYTES].hex().encode()
+        return self._tagged(hashed[:_BUCKET_BYTES].hex().encode(), hashed)
+
+    def _tagged(self, tag: bytes, hashed: bytes) -> CacheKey:
         return CacheKey(self._prefix + b"{" + tag + b"}:" + hashed)
 
 

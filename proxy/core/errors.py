@@ -94,11 +94,13 @@ class StoreUnavailable(ProxyError):
     Args:
         failure: the reason.
         message: text for the log; no cache key, no item data.
+        partial: only a part of the store is out; other records may well be there.
     """
 
-    def __init__(self, failure: StoreFailure, message: str) -> None:
+    def __init__(self, failure: StoreFailure, message: str, *, partial: bool = False) -> None:
         super().__init__(message)
         self.failure = failure
+        self.partial = partial
 
 
 class SettingsInvalid(ProxyError):

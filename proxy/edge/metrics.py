@@ -24,9 +24,9 @@ from prometheus_client.exposition import choose_encoder
 
 from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.store_fitness import Flaw
 from proxy.core.values import FenceResult, FillResult, Outcome, TableCheck
 from proxy.edge.audit_metrics import AuditMetrics
+from proxy.edge.store_metrics import StoreMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
 
@@ -43,7 +43,6 @@ STORE_STEPS: Final = (
 )
 """The steps that `proxy.flow.guarded_store` reports."""
 
-BREAKER_STATES: Final = ("closed", "open", "probing")
 
 LATENCY_BUCKETS_S: Final = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -114,6 +113,7 @@ class Metrics:
         self._make_request_families()
         self._make_coherence_families()
         self._audits = AuditMetrics(self.registry, self._table)
+        self._store = StoreMetrics(self.registry)
         self._make_upstream_families()
         self._make_store_families()
         self._make_process_families(identity)
@@ -247,27 +247,6 @@ class Metrics:
         for step in STORE_STEPS:
             for failure in StoreFailure:
                 self._store_failures[step, failure].inc(0)
-        self._serving = self._gauge("store_serving", "1 while hits and fills are allowed.")
-        self._connections = self._gauge("store_connections", "Open connections to the store.")
-        self._connects = self._total("store_connects_total", "Connections made to the store.")
-        self._evicted = self._gauge(
-            "store_evicted_keys", "Keys the store evicted since its start, by its own count."
-        )
-        flaws = Gauge(
-            "dynaside_store_flaw",
-            "1 while the store lacks this for level strict.",
-            ("flaw",),
-            registry=self.registry,
-        )
-        self._flaws = {flaw: flaws.labels(flaw) for flaw in Flaw}
-        breaker = Gauge(
-            "dynaside_store_breaker_state",
-            "1 for the state the store's breaker is in.",
-            ("state",),
-            registry=self.registry,
-        )
-        self._breaker = {state: breaker.labels(state) for state in BREAKER_STATES}
-        self._on_breaker(events.BreakerMoved("closed"))
 
     def _make_process_families(self, identity: MetricsIdentity) -> None:
         self._in_flight = self._gauge("in_flight_requests", "Requests being answered now.")
@@ -326,6 +305,7 @@ class Metrics:
     def _handler_table(self) -> dict[type, Callable[[Any], None]]:
         return {
             **self._audits.handlers(),
+            **self._store.handlers(),
             events.RequestAnswered: self._on_request,
             events.BatchItemsAnswered: lambda e: self._batch_items[
                 self._table(e.table), e.outcome
@@ -346,19 +326,10 @@ class Metrics:
             ].inc(),
             events.StoreAnswered: lambda e: self._store_s[(e.step,)].observe(e.elapsed_s),
             events.StoreFailed: lambda e: self._store_failures[e.step, e.failure].inc(),
-            events.StoreServing: lambda e: self._serving.set(e.serving),
-            events.StoreFitness: self._on_fitness,
-            events.StoreConnections: self._on_store_connections,
-            events.StoreEvictions: lambda e: self._evicted.set(e.evicted_total),
-            events.BreakerMoved: self._on_breaker,
             events.DebtsChanged: lambda e: self._debts.set(e.debts),
             events.CredentialsChanged: self._on_credentials,
             events.InvariantViolated: lambda _: self._violations.inc(),
         }
-
-    def _on_fitness(self, event: events.StoreFitness) -> None:
-        for flaw, gauge in self._flaws.items():
-            gauge.set(flaw in event.flaws)
 
     def _on_request(self, event: events.RequestAnswered) -> None:
         operation, outcome = _operation(event.operation), event.outcome
@@ -377,14 +348,6 @@ class Metrics:
         self._upstream_responses[operation, event.status].inc()
         if event.throttled:
             self._throttles[operation, self._table(event.table)].inc()
-
-    def _on_store_connections(self, event: events.StoreConnections) -> None:
-        self._connections.set(event.open_now)
-        self._connects.inc(event.opened)
-
-    def _on_breaker(self, event: events.BreakerMoved) -> None:
-        for state, gauge in self._breaker.items():
-            gauge.set(state == event.state)
 
     def _on_credentials(self, event: events.CredentialsChanged) -> None:
         if event.problem is not None:

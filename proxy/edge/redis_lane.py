@@ -20,6 +20,7 @@ import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.edge.redis_command import Command, Replies
 from proxy.edge.redis_connection import Connect, said_by
 from proxy.flow.ports import Clock
 
@@ -27,9 +28,6 @@ BATCH_COMMANDS_MAX: Final = 512
 ROUNDS_MAX: Final = 10  # time-outs that one batch may last while its replies keep coming
 _ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-
-Command = tuple[bytes | str | int | float, ...]
-Replies = list[Any]
 
 
 @dataclass(slots=True)

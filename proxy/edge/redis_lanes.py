@@ -7,111 +7,74 @@ write-capable script, so that a demoted primary cannot pass for one. Hits need a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
 
-import redis.exceptions
-
-from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.values import FailOver
-from proxy.edge.redis_connection import Access, Connect
+from proxy.edge.redis_command import Command, Replies, checked
+from proxy.edge.redis_connection import Connect
 from proxy.edge.redis_fitness import FitnessWatch
-from proxy.edge.redis_lane import Command, Lane, LaneLimits, Replies
-from proxy.edge.redis_primary import PrimaryView, ServerInfo, parse_info, parse_lag
-from proxy.edge.redis_sentinel import SentinelOptions
+from proxy.edge.redis_heartbeat import GateKey, Heartbeat, RoundTrip
+from proxy.edge.redis_lane import Lane
+from proxy.edge.redis_options import StoreOptions
+from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.scripts import STEPS, load_script
-from proxy.flow.events import Emit, StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.events import Emit, StoreConnections, StoreServing
 from proxy.flow.ports import Clock
-
-_GATE_KEPT_MS: Final = 7 * 24 * 3600 * 1000
-_INFO: Final[Command] = ("INFO", "server", "replication", "stats", "memory")
-_LAG: Final[Command] = ("CONFIG", "GET", "min-replicas-max-lag")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How to reach the store and how far to trust it. Times in seconds.
-
-    Args:
-        url: `redis://`, `rediss://` or `unix://`, where the store is one server.
-        limits: bounds of each lane.
-        username, password: for the store's servers; override what the URL says.
-        lanes: shared connections; 0 when there is no store at all.
-        heartbeat_s: how often each connection proves that it talks to a primary.
-        heartbeat_age_s_max: hits stop when the last proof is older.
-        quarantine_s: how long an incarnation nobody has seen before serves nothing, beside the
-            time that an older primary may have taken writes; 0 for no quarantine at all.
-        fail_over: whether strict writes wait for a new primary to be the only one.
-        fitness_demanded: whether some table is `strict` and its operator takes no risk.
-        tls: whether servers that are not named by a URL speak TLS.
-        ca_file: certificates to trust instead of the system's.
-        sentinel: who knows where the primary is, instead of a URL.
-    """
-
-    url: str
-    limits: LaneLimits
-    username: str | None = None
-    password: str | None = None
-    lanes: int = 2
-    heartbeat_s: float = 1.0
-    heartbeat_age_s_max: float = 3.0
-    quarantine_s: float = 30.0
-    fail_over: FailOver = FailOver.SAFE
-    fitness_demanded: bool = True
-    tls: bool = False
-    ca_file: str | None = None
-    sentinel: SentinelOptions | None = None
-
-    @property
-    def unsettled_s(self) -> float:
-        """How long hits of an older primary go on, once it takes no writes any more."""
-        return min(self.heartbeat_age_s_max, self.quarantine_s)
-
-    @property
-    def access(self) -> Access:
-        """How the store's servers let us in."""
-        timeout_s = self.limits.connect_timeout_s
-        return Access(self.username, self.password, self.tls, self.ca_file, timeout_s)
 
 
 class RedisLanes:
-    """A few shared connections.
+    """A few shared connections to one server.
 
     Args:
         options: how far to trust the store.
         connect: makes connections to the server that is meant.
-        keys: names the gate's record.
+        gate_key: names the gate's record.
         clock: time and sleep.
         emit: takes events.
     """
 
     def __init__(
-        self, options: StoreOptions, *, connect: Connect, keys: KeySpace, clock: Clock, emit: Emit
+        self,
+        options: StoreOptions,
+        *,
+        connect: Connect,
+        gate_key: GateKey,
+        clock: Clock,
+        emit: Emit,
     ) -> None:
         self._options = options
         self._connect = connect
-        self._keys = keys
         self._clock = clock
         self._emit = emit
+        self._heartbeat = Heartbeat(options, gate_key=gate_key, clock=clock, emit=emit)
         self._views: list[PrimaryView | None] = [None] * options.lanes
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
         self._any_up = asyncio.Event()
         self._next = 0
         self._told: tuple[bool, str] | None = None
-        self._config_denied = [False] * options.lanes
-        self.fitness = FitnessWatch(
-            clock, emit, demanded=options.fitness_demanded, healed_s=options.quarantine_s
-        )
+        self._doubts = 0
+        self._tasks: asyncio.TaskGroup | None = None
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for lane in self._lanes:
                 tasks.create_task(lane.serve())
             tasks.create_task(self._beat())
+
+    @property
+    def fitness(self) -> FitnessWatch:
+        """What the server lacks for level `strict`."""
+        return self._heartbeat.fitness
+
+    @property
+    def connected(self) -> bool:
+        """Whether some lane is up."""
+        return any(lane.up for lane in self._lanes)
 
     @property
     def serving(self) -> bool:
@@ -135,7 +98,7 @@ class RedisLanes:
             return ""
         if self.quarantined:
             return "quarantine after a start or fail-over of the store"
-        if any(lane.up for lane in self._lanes):
+        if self.connected:
             return "the store's heartbeat is too old"
         problems = [lane.problem for lane in self._lanes]
         return str(problems[0] or "not connected yet") if problems else "no store is configured"
@@ -176,12 +139,24 @@ class RedisLanes:
         for lane in self._lanes:
             lane.reconnect()
 
+    def doubt(self) -> None:
+        """Serve nothing until a heartbeat sent from now on says that the server still may.
+
+        What it took over, or when, may have changed its incarnation or its gate.
+        """
+        self._doubts += 1
+        for index, view in enumerate(self._views):
+            if view is not None:
+                self._views[index] = replace(view, gate_in_s=math.inf)
+        if self._tasks is not None and self.connected:
+            self._tasks.create_task(self._beat_once())
+
     def _make_lane(self, index: int) -> Lane:
-        async def greet(round_trip: Callable[..., Awaitable[Replies]]) -> None:
+        async def greet(round_trip: RoundTrip) -> None:
             load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
             checked(await round_trip(*load))
-            self._config_denied[index] = False
-            self._views[index] = await self._heartbeat(index, round_trip)
+            self._heartbeat.connected()
+            self._views[index] = await self._ask(round_trip)
 
         def changed() -> None:
             if not self._lanes[index].up:
@@ -202,48 +177,10 @@ class RedisLanes:
             limits=self._options.limits,
         )
 
-    async def _heartbeat(
-        self, index: int, round_trip: Callable[..., Awaitable[Replies]]
-    ) -> PrimaryView:
-        options, sent_s = self._options, self._clock.monotonic_s()
-        server = await self._ask(index, round_trip)
-        whole_s = options.quarantine_s
-        if whole_s:
-            # Writes may have begun at an older primary while this one was there already.
-            whole_s += server.traits.old_primary_s
-        quarantine_s = max(0.0, whole_s - server.primary_for_s)
-        gate_key = self._keys.gate_key(server.incarnation)
-        command: Command = (
-            "EVALSHA",
-            load_script("heartbeat").sha,
-            1,
-            gate_key,
-            milliseconds(quarantine_s),
-            _GATE_KEPT_MS,
-        )
-        ((store_ms, gate_in_ms),) = checked(await round_trip(command))
-        self._emit(StoreEvictions(server.evicted_total))
-        received_s = self._clock.monotonic_s()
-        self.fitness.see(server.incarnation, server.traits)
-        gate_in_s = gate_in_ms / 1000
-        # Both count from when the incarnation was first seen: it settles first, by the difference.
-        settles_in_s = gate_in_s - (options.quarantine_s - options.unsettled_s)
-        if options.fail_over is FailOver.AVAILABLE:
-            settles_in_s = 0.0
-        return PrimaryView(
-            server.incarnation, sent_s, received_s, store_ms, gate_in_s, settles_in_s
-        )
-
-    async def _ask(self, index: int, round_trip: Callable[..., Awaitable[Replies]]) -> ServerInfo:
-        """Ask the server about itself; once CONFIG was denied, not for that: denials are logged."""
-        if self._config_denied[index]:
-            (info,) = checked(await round_trip(_INFO))
-            return parse_info(info)
-        info, lag = await round_trip(_INFO, _LAG)
-        lag_s_max = parse_lag(lag)
-        self._config_denied[index] = lag_s_max is None
-        (info,) = checked([info])
-        return parse_info(info, lag_s_max)
+    async def _ask(self, round_trip: RoundTrip) -> PrimaryView:
+        doubts = self._doubts
+        view = await self._heartbeat.ask(round_trip)
+        return view if doubts == self._doubts else replace(view, gate_in_s=math.inf)
 
     async def pick_soon(self, *, settled: bool = False) -> tuple[Lane, PrimaryView]:
         """Return a connected lane, waiting one round trip's time-out for it at most.
@@ -257,7 +194,7 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none; UNSETTLED where there are others.
         """
-        if not any(lane.up for lane in self._lanes):
+        if not self.connected:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.limits.timeout_s):
                     await self._any_up.wait()
@@ -266,8 +203,11 @@ class RedisLanes:
     async def _beat(self) -> None:
         while True:
             await self._clock.sleep(self._options.heartbeat_s)
-            await asyncio.gather(*(self._beat_lane(index) for index in range(len(self._lanes))))
-            self._tell_serving()
+            await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        await asyncio.gather(*(self._beat_lane(index) for index in range(len(self._lanes))))
+        self._tell_serving()
 
     async def _beat_lane(self, index: int) -> None:
         lane, before = self._lanes[index], self._views[index]
@@ -278,7 +218,7 @@ class RedisLanes:
             return await lane.submit(*commands)
 
         try:
-            view = await self._heartbeat(index, round_trip)
+            view = await self._ask(round_trip)
         except StoreUnavailable as unavailable:
             # A server that answers but is no primary any more: forget it, and find the new one.
             # A full queue says nothing about the server; leaving would fail all that waits in it.
@@ -316,21 +256,3 @@ class RedisLanes:
         if told != self._told:
             self._told = told
             self._emit(StoreServing(*told))
-
-
-def checked(replies: Replies) -> Replies:
-    """Return replies of which none is an error.
-
-    Raises:
-        StoreUnavailable: one of them is; the connection stays good.
-    """
-    for reply in replies:
-        if isinstance(reply, redis.exceptions.RedisError):
-            reason = f"the store refused: {str(reply)[:80]}"
-            raise StoreUnavailable(StoreFailure.REFUSED, reason)
-    return replies
-
-
-def milliseconds(seconds: float) -> int:
-    """Return whole milliseconds, as scripts take them."""
-    return round(seconds * 1000)

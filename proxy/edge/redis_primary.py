@@ -2,7 +2,11 @@
 
 *Incarnation*: hash of the primary's `run_id` and `master_replid`. `run_id` changes at every start,
 `master_replid` also at every promotion, so a value that a fail-over or an old snapshot brought back
-never counts again.
+never counts again. In a cluster, a node's configuration epoch names it too: the node gets a new one
+whenever it takes over a slot and its own is not the newest of all already. So an entry that left
+this node with its slot, and came back with it, does not count: it may have been invalidated on a
+node that lost the invalidation in a fail-over. (Source: Redis Cluster specification, "Configuration
+epoch"; resharding raises it at `CLUSTER SETSLOT … NODE`.)
 
 *Gate*: a new incarnation may have lost the markers of writes that are still on their way to
 DynamoDB. It serves nothing until the longest of them must have ended: the quarantine.
@@ -35,7 +39,7 @@ class ServerInfo:
     Args:
         incarnation: names this server as primary since its start or promotion.
         primary_for_s: how long at least it has been the primary; 0 when it was ever promoted,
-            since a promotion has no time stamp.
+            since a promotion has no time stamp, and in a cluster, since a slot's coming has none.
         evicted_total: keys evicted for space since its start.
         traits: what its fitness for `strict` hangs on.
     """
@@ -46,30 +50,35 @@ class ServerInfo:
     traits: StoreTraits
 
 
-def parse_info(info: bytes, lag_s_max: float | None = None) -> ServerInfo:
+def parse_info(
+    info: bytes, cluster: bytes | None = None, *, lag_s_max: float | None = None
+) -> ServerInfo:
     """Read the reply of `INFO server replication stats memory`.
 
     Args:
-        info: the reply.
+        info: that reply.
+        cluster: of a cluster's node, the reply of `CLUSTER INFO`.
         lag_s_max: `min-replicas-max-lag`, which is in no INFO; None where CONFIG is denied.
 
     Raises:
         StoreUnavailable: the server is a replica, or does not say who it is.
     """
-    fields = dict(
-        line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line
-    )
+    fields = info_fields(info)
     if fields.get("role") != "master":
         raise StoreUnavailable(StoreFailure.REFUSED, "the store's server is not a primary")
     identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
     if len(identity) == 1:
         raise StoreUnavailable(StoreFailure.REFUSED, "the store hides its run_id and master_replid")
+    if cluster is not None:
+        if (epoch := info_fields(cluster).get("cluster_my_epoch")) is None:
+            raise StoreUnavailable(StoreFailure.REFUSED, "the node hides its configuration epoch")
+        identity += f":{epoch}"
     promoted = fields.get("master_replid2", _NEVER_PROMOTED) != _NEVER_PROMOTED
     uptime_s = float(fields.get("uptime_in_seconds", 0)) - _UPTIME_ROUNDING_S
     digest = blake2b(identity.encode(), digest_size=INCARNATION_BYTES).digest()
     return ServerInfo(
         incarnation=Incarnation(digest),
-        primary_for_s=0.0 if promoted else max(0.0, uptime_s),
+        primary_for_s=0.0 if promoted or cluster is not None else max(0.0, uptime_s),
         evicted_total=int(fields.get("evicted_keys", 0)),
         traits=StoreTraits(
             memory_bytes_max=_number(fields.get("maxmemory")),
@@ -96,6 +105,12 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
+def info_fields(reply: bytes) -> dict[str, str]:
+    """Return the fields of `INFO`, or of `CLUSTER INFO`."""
+    lines = reply.decode("utf-8", "replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
 @dataclass(frozen=True, slots=True)
 class PrimaryView:
     """The last heartbeat of one connection.
@@ -105,7 +120,8 @@ class PrimaryView:
         sent_s: monotonic time at which the heartbeat was sent: the proof is no younger.
         received_s: monotonic time at which its answer was there.
         store_ms: the store's clock in the answer.
-        gate_in_s: seconds from then until hits and fills are allowed; 0 when they are.
+        gate_in_s: seconds from then until hits and fills are allowed; 0 when they are, infinite
+            when this heartbeat cannot tell.
         settles_in_s: seconds from then until no older primary can serve hits.
     """
 

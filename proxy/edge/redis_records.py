@@ -10,8 +10,7 @@ from proxy.core.fence import LeaseReply, LeaseState
 from proxy.core.packing import Attributes, StoredRecord, field_of, unpacked
 from proxy.core.record import Entry, decode_record
 from proxy.core.values import CacheKey, Layout
-from proxy.edge.redis_lane import Command
-from proxy.edge.redis_lanes import checked
+from proxy.edge.redis_command import Command, checked
 from proxy.edge.zstd import decompress
 
 

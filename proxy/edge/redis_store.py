@@ -1,15 +1,14 @@
 """Performs the steps of the coherence protocol on Redis or Valkey; implements `ports.Store`.
 
-Redis's exceptions stop here and in `redis_lane`. Needs Redis ≥ 7.0 or Valkey ≥ 7.2 (script flags).
+Redis's exceptions stop here and below. Needs Redis ≥ 7.0 or Valkey ≥ 7.2 (script flags).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
-
-import redis.exceptions
+from typing import Any, Final, NamedTuple
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import (
@@ -35,24 +34,22 @@ from proxy.core.values import (
     TableName,
     Token,
 )
-from proxy.edge.redis_lane import Command, Lane, Replies
-from proxy.edge.redis_lanes import RedisLanes, checked, milliseconds
+from proxy.edge.redis_command import Command, checked, milliseconds, step_command
+from proxy.edge.redis_courier import Build, Courier, Need, Routes, Told
 from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.redis_records import is_wrong_type, lease_reply, lookup_command, lookup_reply
-from proxy.edge.scripts import load_script
 from proxy.edge.zstd import compress, decompress
 from proxy.flow.ports import Clock
 
 _SCOPE_KEPT_MS: Final = milliseconds(SCOPE_KEPT_S)
 _TABLE_SURE_MS: Final = milliseconds(TABLE_SURE_S)
-_Connection = tuple[Lane, PrimaryView]
 
 
 class RedisStore:
-    """The shared store over a few lanes.
+    """The shared store on one server or several.
 
     Args:
-        lanes: connections, each with what it knows of its server.
+        routes: which server has which record, and the lanes to it.
         fence: lease, marker and tombstone times.
         clock: time and randomness.
         layout_of: tells how a table's records most probably lie in the store.
@@ -60,13 +57,14 @@ class RedisStore:
 
     def __init__(
         self,
-        lanes: RedisLanes,
+        routes: Routes,
         *,
         fence: FencePolicy,
         clock: Clock,
         layout_of: Callable[[TableName], Layout],
     ) -> None:
-        self._lanes = lanes
+        self._routes = routes
+        self._courier = Courier(routes)
         self._clock = clock
         self._layout_of = layout_of
         self._lease_ms = milliseconds(fence.lease_s)
@@ -75,23 +73,23 @@ class RedisStore:
 
     @property
     def serving(self) -> bool:
-        """Whether some lane is up, proven and past its quarantine."""
-        return self._lanes.serving
+        """Whether some server is there, proven and past its quarantine."""
+        return self._routes.serving
 
     @property
     def quarantined(self) -> bool:
         """Whether the store's primary is there and only its quarantine is not over."""
-        return self._lanes.quarantined
+        return self._routes.quarantined
 
     @property
     def unfit(self) -> bool:
         """Whether the store may lose what level `strict` stands on."""
-        return self._lanes.fitness.unfit
+        return self._routes.unfit
 
     @property
     def why_not_serving(self) -> str:
-        """In a few words, why `serving` is False."""
-        return self._lanes.why_not_serving
+        """In a few words, why `serving` is False, or what part of the store is out."""
+        return self._routes.why_not_serving
 
     async def lookup(
         self, identity: ItemIdentity, names: tuple[str, ...] | None = None
@@ -102,45 +100,45 @@ class RedisStore:
         setting, or where it is the string that a hash becomes while it holds no entry.
         """
         layout = self._layout_of(identity.table)
-        lane, view, replies = await self._read(identity, layout, names)
-        if is_wrong_type(replies[0]):
-            lane, view, replies = await self._read(identity, layout.other, names)
-        found = lookup_reply(replies[0], names)
-        (raw_table,) = checked(replies[1:])
-        now_ms = view.store_now_ms(self._clock.monotonic_s())
-        table = _standing(raw_table, view, now_ms)
-        if table is None:
-            table = await self._learn((lane, view), identity.table_key)
+        item, table = await self._read(identity, layout, names)
+        if is_wrong_type(item.reply):
+            item, table = await self._read(identity, layout.other, names)
+        found = lookup_reply(item.reply, names)
+        now_s = self._clock.monotonic_s()
+        known = _standing(table, now_s)
+        if known is None:
+            known = (await self._learn(identity.table_key, Need.SERVING)).scope
             found = None  # it was read under a generation that did not count
         seen = sight(
             decode_record(found.raw) if found is not None else None,
-            table,
-            incarnation=view.incarnation,
+            known,
+            incarnation=item.view.incarnation,
             digest=identity.digest,
-            store_now_ms=now_ms,
+            store_now_ms=item.view.store_now_ms(now_s),
         )
         attributes = found.attributes if found is not None else None
         return unpacked_sighting(seen, attributes, decompress)
 
     async def lookup_page(self, page: PageIdentity) -> PageSighting:
         """Read one page and the generations of its table and scope in one round trip."""
-        lane, view = self._lanes.pick_serving()
-        names = (page.record.cache_key, page.record.table_key, page.scope_key)
-        raw, raw_table, raw_scope = checked(await lane.submit(*(("GET", name) for name in names)))
-        now_ms = view.store_now_ms(self._clock.monotonic_s())
-        table = _standing(raw_table, view, now_ms)
-        scope = _standing(raw_scope, view, now_ms)
-        if table is None or table.pages_from_ms == 0:
-            table = await self._learn((lane, view), page.record.table_key, "announce")
+        keys = (page.record.cache_key, page.record.table_key, page.scope_key)
+        of_page, of_table, of_scope = await self._courier.read(
+            *((key, ("GET", key)) for key in keys)
+        )
+        (raw,) = checked([of_page.reply])
+        now_s = self._clock.monotonic_s()
+        table, scope = _known(of_table, now_s), _known(of_scope, now_s)
+        if table is None or table.scope.pages_from_ms == 0:
+            table = await self._learn(page.record.table_key, Need.SERVING, "announce")
         if scope is None:
-            scope = await self._learn((lane, view), page.scope_key, keep_ms=_SCOPE_KEPT_MS)
+            scope = await self._learn(page.scope_key, Need.SERVING, keep_ms=_SCOPE_KEPT_MS)
         seen = sight_page(
             decode_record(raw) if raw is not None else None,
-            table,
-            scope,
+            table.by_clock_of(of_page.view, now_s),
+            scope.by_clock_of(of_page.view, now_s),
             page=page,
-            incarnation=view.incarnation,
-            store_now_ms=now_ms,
+            incarnation=of_page.view.incarnation,
+            store_now_ms=of_page.view.store_now_ms(now_s),
         )
         return replace(seen, sighting=unpacked_sighting(seen.sighting, None, decompress))
 
@@ -148,12 +146,7 @@ class RedisStore:
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
     ) -> LeaseReply:
         """Ask for permission to fill."""
-        lane, view = self._lanes.pick_serving()
-        reply = await self._step(
-            lane,
-            "lease",
-            identity.cache_key,
-            view.incarnation,
+        arguments = (
             generation,
             identity.digest,
             token,
@@ -161,51 +154,57 @@ class RedisStore:
             self._tombstone_ms,
             int(force),
         )
-        return lease_reply(reply)
+        step = _under("lease", identity.cache_key, *arguments)
+        return lease_reply(await self._step(identity.cache_key, Need.SERVING, step))
 
     async def fill(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
     ) -> bool:
         """Store an entry under a lease."""
-        lane, view = self._lanes.pick_serving()
-        stored = await self._step(
-            lane,
-            "fill",
-            identity.cache_key,
-            view.incarnation,
-            token,
-            *self._draft_arguments(identity, view, generation, draft),
-        )
-        return bool(stored)
+
+        def step(view: PrimaryView) -> Command:
+            arguments = self._draft_arguments(identity, view, generation, draft)
+            return step_command("fill", identity.cache_key, view.incarnation, token, *arguments)
+
+        return bool(await self._step(identity.cache_key, Need.SERVING, step))
 
     async def release(self, identity: ItemIdentity, *, token: Token) -> None:
         """Give a lease back unused."""
-        lane, view = self._lanes.pick_any()
-        tombstone_ms = self._tombstone_ms
-        await self._step(lane, "release", identity.cache_key, view.incarnation, token, tombstone_ms)
+        step = _under("release", identity.cache_key, token, self._tombstone_ms)
+        await self._step(identity.cache_key, Need.CONNECTED, step)
 
     async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
-        """Mark a write in flight."""
-        lane, view = await self._lanes.pick_soon(settled=settled)
-        gate = int(view.gate_open(self._clock.monotonic_s()))
-        begin = step_command(
-            "begin",
-            identity.cache_key,
-            view.incarnation,
-            token,
-            self._marker_ms,
-            gate,
-            self._tombstone_ms,
-        )
-        read_table = ("GET", identity.table_key)
-        begun, raw_table = await lane.submit(begin, read_table)
-        if _is_no_script(begun):
-            # The table's record is read again too: what it says of pages must be as of the begin.
-            begun, raw_table = await lane.submit(_with_text("begin", begin), read_table)
+        """Mark a write in flight, and read its table's record in the same round trip.
+
+        Where that is on another server it is read at the same time, so perhaps before the marker
+        is there. That will do: pages count from a marker's whole time after somebody announced
+        them, and this writer's effect comes within that time after the asking for both began.
+        """
+        marker_ms, tombstone_ms = self._marker_ms, self._tombstone_ms
+
+        def step(view: PrimaryView) -> Command:
+            gate = int(view.gate_open(self._clock.monotonic_s()))
+            arguments = (view.incarnation, token, marker_ms, gate, tombstone_ms)
+            return step_command("begin", identity.cache_key, *arguments)
+
+        need = Need.of_write(settled=settled)
+        table: Told | None
+        if self._courier.together(identity.cache_key, identity.table_key):
+            read_table: Command = ("GET", identity.table_key)
+            (begun, raw_table), view = await self._courier.step(
+                identity.cache_key, need, step, read_table
+            )
+            table = Told(raw_table, view)
+        else:
+            begun, table = await asyncio.gather(
+                self._step(identity.cache_key, need, step), self._table_of(identity, need)
+            )
         if checked([begun]) == [0]:
             raise StoreUnavailable(StoreFailure.FULL, "too many writes in flight on one item")
-        table = decode_scope(raw_table) if isinstance(raw_table, bytes) else None
-        return begun_under(table, view.incarnation, there=raw_table is not None)
+        if table is None:
+            return Begun(None, pages=True)
+        scope = decode_scope(table.reply) if isinstance(table.reply, bytes) else None
+        return begun_under(scope, table.view.incarnation, there=table.reply is not None)
 
     async def end(
         self,
@@ -216,29 +215,25 @@ class RedisStore:
         stored: tuple[Generation, EntryDraft] | None = None,
     ) -> FenceResult:
         """End a write of known outcome."""
-        lane, view = self._lanes.pick_any()
-        arguments: list[bytes | int | str] = [
-            view.incarnation,
-            token,
-            outcome.value,
-            self._tombstone_ms,
-        ]
-        if stored is not None:
-            arguments += self._draft_arguments(identity, view, *stored)
-        reply = await self._step(lane, "end", identity.cache_key, *arguments)
+
+        def step(view: PrimaryView) -> Command:
+            more = self._draft_arguments(identity, view, *stored) if stored is not None else ()
+            arguments = (view.incarnation, token, outcome.value, self._tombstone_ms, *more)
+            return step_command("end", identity.cache_key, *arguments)
+
+        reply = await self._step(identity.cache_key, Need.CONNECTED, step)
         return FenceResult(reply.decode())
 
     async def invalidate(self, identity: ItemIdentity) -> None:
         """Replace whatever is there by a tombstone."""
-        lane, _ = self._lanes.pick_any()
-        await self._step(lane, "invalidate", identity.cache_key, self._tombstone_ms)
+        command = step_command("invalidate", identity.cache_key, self._tombstone_ms)
+        await self._step(identity.cache_key, Need.CONNECTED, lambda _: command)
 
     async def begin_table(
         self, table_key: CacheKey, *, token: Token, settled: bool = False
     ) -> None:
         """Keep a whole table unserved while a write is in flight."""
-        connection = await self._lanes.pick_soon(settled=settled)
-        await self._begin_scope(connection, table_key, token, keep_ms=0)
+        await self._begin_scope(table_key, token, Need.of_write(settled=settled), keep_ms=0)
 
     async def end_table(
         self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
@@ -246,46 +241,57 @@ class RedisStore:
         """End such a write."""
         done = "remake" if remade else "end"
         step = "abort" if outcome is WriteOutcome.ABORTED else done
-        await self._scope_step(self._lanes.pick_any(), step, table_key, token)
+        await self._scope_step(table_key, Need.CONNECTED, step, token)
 
     async def begin_scope(
         self, scope_key: CacheKey, *, token: Token, settled: bool = False
     ) -> None:
         """Keep a scope's pages unserved while a write is in flight."""
-        connection = await self._lanes.pick_soon(settled=settled)
-        await self._begin_scope(connection, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
+        need = Need.of_write(settled=settled)
+        await self._begin_scope(scope_key, token, need, keep_ms=_SCOPE_KEPT_MS)
 
     async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
         """End such a write."""
         step = "abort" if outcome is WriteOutcome.ABORTED else "end"
-        connection = self._lanes.pick_any()
-        await self._scope_step(connection, step, scope_key, token, keep_ms=_SCOPE_KEPT_MS)
+        await self._scope_step(scope_key, Need.CONNECTED, step, token, keep_ms=_SCOPE_KEPT_MS)
 
     async def generation(self, table_key: CacheKey) -> Generation:
         """Return a table's generation."""
-        return (await self._learn(self._lanes.pick_any(), table_key)).generation
+        return (await self._learn(table_key, Need.CONNECTED)).scope.generation
 
     async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
         """Claim the check of which table a name stands for."""
-        connection, interval_ms = self._lanes.pick_any(), milliseconds(interval_s)
-        left = await self._scope_step(connection, "due", table_key, more=(interval_ms,))
-        return left / 1000 if isinstance(left, int) else 0.0
+        more = (milliseconds(interval_s),)
+        told = await self._scope_step(table_key, Need.CONNECTED, "due", more=more)
+        return told.reply / 1000 if isinstance(told.reply, int) else 0.0
 
     async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
         """Remember which table a name stands for."""
-        connection, more = self._lanes.pick_any(), (table_id, _TABLE_SURE_MS)
-        return bool(await self._scope_step(connection, "identify", table_key, more=more))
+        more = (table_id, _TABLE_SURE_MS)
+        return bool(
+            (await self._scope_step(table_key, Need.CONNECTED, "identify", more=more)).reply
+        )
 
     async def _read(
         self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
-    ) -> tuple[Lane, PrimaryView, Replies]:
-        """Read an item's and its table's record, with the view of the connection that did it.
+    ) -> list[Told]:
+        """Read an item's and its table's record, each with the view of the connection it came by.
 
-        The item's first: an entry must count under a generation that is not older than itself.
+        Where both are on one server the item's comes first. Where they are not, the table's may: a
+        write to the whole table that began in between then runs beside this read.
         """
-        lane, view = self._lanes.pick_serving()
         command = lookup_command(layout, identity.cache_key, names)
-        return lane, view, await lane.submit(command, ("GET", identity.table_key))
+        table = ("GET", identity.table_key)
+        return await self._courier.read((identity.cache_key, command), (identity.table_key, table))
+
+    async def _table_of(self, identity: ItemIdentity, need: Need) -> Told | None:
+        """Read a table's record for a writer; None where its server is out, or not settled."""
+        command = ("GET", identity.table_key)
+        try:
+            (raw,), view = await self._courier.step(identity.table_key, need, lambda _: command)
+        except StoreUnavailable:
+            return None
+        return Told(raw, view)
 
     # Scripts
 
@@ -304,57 +310,78 @@ class RedisStore:
 
     async def _scope_step(
         self,
-        connection: _Connection,
-        step: str,
         scope_key: CacheKey,
+        need: Need,
+        step: str,
         token: bytes = b"",
         *,
         keep_ms: int = 0,
         more: tuple[bytes | int, ...] = (),
-    ) -> Any:
-        lane, view = connection
+    ) -> Told:
         fresh = self._clock.token()[:GENERATION_BYTES]
-        arguments = (step, fresh, token, self._marker_ms, keep_ms, view.incarnation, *more)
-        return await self._step(lane, "scope", scope_key, *arguments)
+
+        def build(view: PrimaryView) -> Command:
+            arguments = (step, fresh, token, self._marker_ms, keep_ms, view.incarnation, *more)
+            return step_command("scope", scope_key, *arguments)
+
+        replies, view = await self._courier.step(scope_key, need, build)
+        return Told(checked(replies)[0], view)
 
     async def _begin_scope(
-        self, connection: _Connection, scope_key: CacheKey, token: Token, *, keep_ms: int
+        self, scope_key: CacheKey, token: Token, need: Need, *, keep_ms: int
     ) -> None:
-        if await self._scope_step(connection, "begin", scope_key, token, keep_ms=keep_ms) == 0:
+        told = await self._scope_step(scope_key, need, "begin", token, keep_ms=keep_ms)
+        if told.reply == 0:
             what = "one scope" if keep_ms else "one table"
             raise StoreUnavailable(StoreFailure.FULL, f"too many writes in flight on {what}")
 
     async def _learn(
-        self, connection: _Connection, scope_key: CacheKey, step: str = "learn", *, keep_ms: int = 0
-    ) -> ScopeRecord:
-        raw = await self._scope_step(connection, step, scope_key, keep_ms=keep_ms)
-        scope = decode_scope(raw)
+        self, scope_key: CacheKey, need: Need, step: str = "learn", *, keep_ms: int = 0
+    ) -> Known:
+        told = await self._scope_step(scope_key, need, step, keep_ms=keep_ms)
+        scope = decode_scope(told.reply)
         if scope is None:
             raise StoreUnavailable(StoreFailure.REFUSED, "a scope's record is of another release")
-        return scope
+        return Known(scope, told.view)
 
-    async def _step(self, lane: Lane, step: str, *key_and_arguments: Any) -> Any:
-        command = step_command(step, *key_and_arguments)
-        replies = await lane.submit(command)
-        if _is_no_script(replies[0]):  # SCRIPT FLUSH: give the store the text again
-            replies = await lane.submit(_with_text(step, command))
+    async def _step(self, cache_key: CacheKey, need: Need, build: Build) -> Any:
+        replies, _ = await self._courier.step(cache_key, need, build)
         return checked(replies)[0]
 
 
-def _standing(raw: bytes | None, view: PrimaryView, now_ms: int) -> ScopeRecord | None:
+class Known(NamedTuple):
+    """A scope's record, and what is known of the connection that brought it."""
+
+    scope: ScopeRecord
+    view: PrimaryView
+
+    def by_clock_of(self, other: PrimaryView, now_s: float) -> ScopeRecord:
+        """Return the record with its times as another server's clock has them."""
+        if other is self.view:
+            return self.scope
+        ahead_ms = other.store_now_ms(now_s) - self.view.store_now_ms(now_s)
+        pages_from_ms = self.scope.pages_from_ms
+        return replace(
+            self.scope,
+            raised_ms=self.scope.raised_ms + ahead_ms,
+            pages_from_ms=pages_from_ms + ahead_ms if pages_from_ms else 0,
+        )
+
+
+def _known(told: Told, now_s: float) -> Known | None:
+    scope = _standing(told, now_s)
+    return Known(scope, told.view) if scope is not None else None
+
+
+def _standing(told: Told, now_s: float) -> ScopeRecord | None:
     """Return a scope's record, or None where it must be learned first."""
+    (raw,) = checked([told.reply])
     scope = decode_scope(raw) if raw is not None else None
-    return scope if scope is not None and scope.stands(view.incarnation, now_ms) else None
+    if scope is None or not scope.stands(told.view.incarnation, told.view.store_now_ms(now_s)):
+        return None
+    return scope
 
 
-def _with_text(step: str, command: Command) -> Command:
-    return ("EVAL", load_script(step).text, *command[2:])
-
-
-def _is_no_script(reply: object) -> bool:
-    return isinstance(reply, redis.exceptions.NoScriptError)
-
-
-def step_command(step: str, cache_key: CacheKey, *arguments: bytes | int | str) -> Command:
-    """Return the command that runs one step on one record."""
-    return ("EVALSHA", load_script(step).sha, 1, cache_key, *arguments)
+def _under(step: str, cache_key: CacheKey, *arguments: bytes | int | str) -> Build:
+    """Return what makes a step's command, the connection's incarnation being its first argument."""
+    return lambda view: step_command(step, cache_key, view.incarnation, *arguments)

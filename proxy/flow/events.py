@@ -189,10 +189,17 @@ class StoreFailed:
 
 @dataclass(frozen=True, slots=True)
 class StoreServing:
-    """Whether hits are allowed changed: connected, heartbeat young, quarantine over."""
+    """Whether hits are allowed changed: connected, heartbeat young, quarantine over.
+
+    Args:
+        serving: for some items at least.
+        why: why not; or why not for all, where nodes of a cluster are out.
+        nodes_out: how many of them.
+    """
 
     serving: bool
     why: str
+    nodes_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

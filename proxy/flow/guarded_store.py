@@ -171,8 +171,9 @@ class GuardedStore:
         try:
             reply = await call()
         except StoreUnavailable as unavailable:
-            # A refusal is an answer: the store is there, and other steps may well succeed.
-            if unavailable.failure in _THERE:
+            # A refusal is an answer: the store is there, and other steps may well succeed. So they
+            # may where one node of a cluster is out, which costs no caller more than one time-out.
+            if unavailable.failure in _THERE or unavailable.partial:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(self._clock.monotonic_s())

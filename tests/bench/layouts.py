@@ -178,7 +178,7 @@ async def measure(
     once = options(running.url, heartbeat_s=3600.0, heartbeat_age_s_max=7200.0)
     async with live_lanes(once) as live:
         await live.until(lambda: live.lanes.serving)
-        store = RedisStore(live.lanes, fence=FencePolicy(), clock=live.clock, layout_of=layout_of)
+        store = RedisStore(live.routes, fence=FencePolicy(), clock=live.clock, layout_of=layout_of)
         with RawStore(running.address) as raw:
             bench = Bench(store, raw)
             held = {(shape, way): await bench.fill(shape, way) for shape in shapes for way in WAYS}

@@ -1,4 +1,4 @@
-"""The store port's contract: one suite for `MemoryStore` and `RedisStore` on two real stores."""
+"""The store port's contract: one suite for `MemoryStore`, and `RedisStore` on real stores."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ from proxy.core.values import (
     Token,
 )
 from proxy.edge.clock import SystemClock
+from proxy.edge.redis_connection import Address
+from proxy.edge.redis_options import StoreOptions
 from proxy.embedded.valkey import RunningStore
 from proxy.flow.ports import Store
 from tests.fakes.memory_scripts import PENDING_MAX
@@ -47,8 +49,10 @@ from tests.fakes.record_bytes import (
     timed,
     unpack,
 )
-from tests.support.live_lanes import KEYS, live_lanes, options
+from tests.support.live_lanes import KEYS, live_lanes, options, sentinel_of
+from tests.support.raw_cluster import RawCluster
 from tests.support.raw_store import RawStore
+from tests.support.store_topologies import ClusterTopology, SentinelTopology
 
 FENCE = FencePolicy(lease_s=100.0, marker_s=1000.0, tombstone_s=500.0)
 CLOCK = SystemClock()
@@ -63,7 +67,7 @@ class World:
     item: ItemIdentity
     layouts: Iterator[Layout]
     memory: MemoryStore | None = None
-    real: RawStore | None = None
+    real: RawStore | RawCluster | None = None
 
     def raw(self, key: CacheKey) -> bytes | None:
         found = self.stored(key)
@@ -185,35 +189,51 @@ class World:
         self.change(self.item.cache_key, replace(record, incarnation=incarnation).pack())
 
 
-def _real(world: World) -> RawStore:
+def _real(world: World) -> RawStore | RawCluster:
     assert world.real is not None
     return world.real
 
 
-@pytest.fixture(params=["memory", "valkey", "redis7"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Name the store under test."""
-    return str(request.param)
+# One way of storing is enough where only the way to the server differs.
+STORES = [
+    *itertools.product(["memory", "valkey", "redis7"], ["blob", "hash", "mixed"]),
+    ("sentinel", "mixed"),
+    ("cluster", "mixed"),
+]
 
 
-@pytest.fixture(params=["blob", "hash", "mixed"])
-async def world(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+@pytest.fixture(params=STORES, ids="-".join)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Make a store; "mixed" is one of proxies that differ in their layout, or changed it."""
+    kind, layout = request.param
     item = KEYS.item(TableName("orders"), {"pk": {"S": "a"}})
-    layouts = itertools.cycle(
-        [Layout.HASH, Layout.BLOB] if request.param == "mixed" else [Layout(request.param)]
-    )
+    layouts = itertools.cycle([Layout.HASH, Layout.BLOB] if layout == "mixed" else [Layout(layout)])
     if kind == "memory":
         memory = MemoryStore(CLOCK, FENCE)
         yield World(memory, item, layouts, memory=memory)
         return
-    running: RunningStore = request.getfixturevalue(kind)
-    running.flush()
-    async with live_lanes(options(running.url)) as live:
-        await live.until(lambda: live.lanes.serving)
-        with RawStore(running.address) as real:
-            looked_for = Layout.HASH if request.param == "hash" else Layout.BLOB
+    there, real = _server(kind, request)
+    looked_for = Layout.HASH if layout == "hash" else Layout.BLOB
+    with real:
+        real.run("FLUSHALL", "SYNC")
+        async with live_lanes(there) as live:
+            await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
             yield World(live.store(FENCE, looked_for), item, layouts, real=real)
+
+
+def _server(
+    kind: str, request: pytest.FixtureRequest
+) -> tuple[StoreOptions, RawStore | RawCluster]:
+    """Return where a real store is, and a connection past the proxy."""
+    if kind == "sentinel":
+        watched: SentinelTopology = request.getfixturevalue("sentinel_store")
+        return options("", sentinel=sentinel_of(watched)), RawStore(watched.primary.address)
+    if kind == "cluster":
+        nodes: ClusterTopology = request.getfixturevalue("cluster_store")
+        seed = nodes.servers[0].address
+        return options("", cluster=(Address(*seed),)), RawCluster(seed)
+    running: RunningStore = request.getfixturevalue(kind)
+    return options(running.url), RawStore(running.address)
 
 
 def shows(text: str) -> bytes:

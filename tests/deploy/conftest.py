@@ -24,7 +24,8 @@ from proxy.core.values import (
     TableCheck,
     TableName,
 )
-from proxy.edge.metrics import BREAKER_STATES, Metrics, MetricsIdentity
+from proxy.edge.metrics import Metrics, MetricsIdentity
+from proxy.edge.store_metrics import BREAKER_STATES
 from proxy.flow import events
 from tests.support.tools import missing
 

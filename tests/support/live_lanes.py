@@ -12,12 +12,17 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.policy import FencePolicy
 from proxy.core.values import Incarnation, Layout
 from proxy.edge.clock import SystemClock
+from proxy.edge.redis_cluster import RedisCluster
+from proxy.edge.redis_connection import Address
 from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_lanes import RedisLanes, StoreOptions
+from proxy.edge.redis_lanes import RedisLanes
+from proxy.edge.redis_options import StoreOptions
+from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
-from proxy.edge.redis_topology import StoreTopology
+from proxy.edge.redis_topology import OneServer, build_topology
 from proxy.flow.events import Event
 from proxy.flow.ports import Clock
+from tests.support.store_topologies import MASTER_NAME, SentinelTopology
 
 WAIT_S: Final = 30.0
 """After this long a test that waits for a state fails."""
@@ -32,12 +37,18 @@ class LiveLanes:
 
     clock: Clock
     events: list[Event] = field(default_factory=list)
-    lanes: RedisLanes = field(init=False)
+    routes: OneServer | RedisCluster = field(init=False)
     told: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def store(self, fence: FencePolicy, layout: Layout = Layout.BLOB) -> RedisStore:
         """Return a store over these lanes that takes records for this layout."""
-        return RedisStore(self.lanes, fence=fence, clock=self.clock, layout_of=lambda _: layout)
+        return RedisStore(self.routes, fence=fence, clock=self.clock, layout_of=lambda _: layout)
+
+    @property
+    def lanes(self) -> RedisLanes:
+        """The lanes to the store's one server."""
+        assert isinstance(self.routes, OneServer), "a cluster has lanes per node"
+        return self.routes.lanes
 
     @property
     def incarnation(self) -> Incarnation:
@@ -63,9 +74,8 @@ class LiveLanes:
 async def live_lanes(options: StoreOptions, clock: Clock | None = None) -> AsyncIterator[LiveLanes]:
     """Keep lanes connected while the block runs."""
     live = LiveLanes(clock or SystemClock())
-    topology = StoreTopology(options, keys=KEYS, clock=live.clock, emit=live.heard)
-    live.lanes = topology.lanes
-    serving = asyncio.create_task(topology.serve())
+    live.routes = build_topology(options, keys=KEYS, clock=live.clock, emit=live.heard)
+    serving = asyncio.create_task(live.routes.serve())
     try:
         yield live
     finally:
@@ -77,3 +87,9 @@ async def live_lanes(options: StoreOptions, clock: Clock | None = None) -> Async
 def options(url: str, **changes: object) -> StoreOptions:
     """Return options without a quarantine, so that a store serves as soon as it is connected."""
     return replace(StoreOptions(url, LIMITS, quarantine_s=0.0), **changes)  # type: ignore[arg-type]
+
+
+def sentinel_of(topology: SentinelTopology) -> SentinelOptions:
+    """Return where the sentinels of a topology are."""
+    addresses = tuple(Address(*each.address) for each in topology.sentinels)
+    return SentinelOptions(addresses, MASTER_NAME)

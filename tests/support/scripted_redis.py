@@ -24,7 +24,7 @@ async def scripted_redis(script: Script) -> AsyncIterator[Address]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.add(writer)
-        commands = hiredis.Reader(encoding="utf-8")
+        commands = hiredis.Reader(encoding="latin-1")
         while chunk := await reader.read(65536):
             commands.feed(chunk)
             while (words := commands.gets()) is not False:

@@ -9,7 +9,7 @@ from proxy.core.cache_key import KeySpace
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_connection import Address
 from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_lanes import StoreOptions
+from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.settings import Settings
 from proxy.store_graph import build_store, store_options
@@ -32,6 +32,7 @@ def test_every_setting_of_the_store_reaches_its_options() -> None:
         "tls": True,
         "ca_file": "/ca.pem",
         "sentinel": SENTINEL,
+        "cluster": {"addresses": ["n:3"]},
         "timeout_s": 0.2,
         "connect_timeout_s": 0.4,
         "lanes": 3,
@@ -54,6 +55,7 @@ def test_every_setting_of_the_store_reaches_its_options() -> None:
         tls=True,
         ca_file="/ca.pem",
         sentinel=SentinelOptions(sentinels, "p", "s", "t"),
+        cluster=(Address("n", 3),),
     )
     assert all(getattr(options, each.name) is not None for each in fields(options))
     assert store_options(Store(url="redis://h")).sentinel is None

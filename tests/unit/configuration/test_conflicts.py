@@ -8,7 +8,7 @@ from proxy.configuration.conflicts import conflicts, notes
 from proxy.configuration.model import Settings, dotted
 
 STORE = {"url": "redis://h"}
-SENTINEL = {"addresses": ["h:1"]}
+SERVERS = {"addresses": ["h:1"]}
 STRICT = {"store": STORE, "defaults": {"level": "strict"}}
 
 
@@ -56,13 +56,17 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             ["store.password", "store.url"],
         ),
         (
-            {"store": {**STORE, "sentinel": SENTINEL}},
+            {"store": {**STORE, "sentinel": SERVERS}},
             ["store.url", "store.sentinel.addresses"],
+        ),
+        (
+            {"store": {"cluster": SERVERS, "sentinel": SERVERS}},
+            ["store.sentinel.addresses", "store.cluster.addresses"],
         ),
         ({"store": {**STORE, "tls": True}}, ["store.tls", "store.url"]),
         ({"store": {**STORE, "ca_file": "/a"}}, ["store.ca_file", "store.tls", "store.url"]),
         (
-            {"store": {"sentinel": SENTINEL, "ca_file": "/a"}},
+            {"store": {"sentinel": SERVERS, "ca_file": "/a"}},
             ["store.ca_file", "store.tls", "store.url"],
         ),
         (
@@ -142,8 +146,9 @@ def test_contradiction_is_found(given: dict[str, Any], names: list[str]) -> None
         {"store": {"quarantine_s": 30}, "fence": {"marker_s": 30}},
         {"store": {"url": "redis://u@h", "password": "b"}},
         {"store": {"url": "rediss://h", "ca_file": "/a"}},
-        {"store": {"sentinel": SENTINEL, "tls": True, "ca_file": "/a"}},
-        {"store": {"sentinel": SENTINEL}, "defaults": {"level": "strict"}},
+        {"store": {"sentinel": SERVERS, "tls": True, "ca_file": "/a"}},
+        {"store": {"sentinel": SERVERS}, "defaults": {"level": "strict"}},
+        {"store": {"cluster": SERVERS}, "defaults": {"level": "strict"}},
         {"fence": {"lease_s": 2, "lease_wait_s": 2}},
         {"defaults": {"compress_above_bytes": 1}, "tables": {"abc": {"layout": "hash"}}},
         {"defaults": {"layout": "hash", "compress_above_bytes": None}},
@@ -185,4 +190,4 @@ def test_missing_store_is_worth_a_note() -> None:
     """Running without a store is allowed, and said."""
     assert "nothing is cached" in notes(Settings())[0]
     assert notes(Settings.model_validate({"store": STORE})) == []
-    assert notes(Settings.model_validate({"store": {"sentinel": SENTINEL}})) == []
+    assert notes(Settings.model_validate({"store": {"sentinel": SERVERS}})) == []

@@ -153,6 +153,7 @@ def test_names_stay_the_same_from_release_to_release() -> None:
     assert identity.cache_key == ITEM_NAME
     assert identity.table_key == TABLE_NAME
     assert KEYS.gate_key(b"incarnat") == GATE_NAME
+    assert KEYS.gate_key(b"incarnat", b"1f") == b"ds:shop:{1f}:" + GATE_NAME[-16:]
     assert identity.digest == ITEM_DIGEST
 
 

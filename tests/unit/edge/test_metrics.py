@@ -25,7 +25,6 @@ from proxy.core.values import (
     Token,
 )
 from proxy.edge.metrics import (
-    BREAKER_STATES,
     ITEM_OPERATIONS,
     Metrics,
     MetricsIdentity,
@@ -147,6 +146,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         {"flaw": "replicas"},
         1,
     ),
+    (
+        events.StoreServing(serving=True, why="a node", nodes_out=1),
+        "dynaside_store_nodes_out",
+        {},
+        1,
+    ),
     (events.StoreConnections(3, 1), "dynaside_store_connections", {}, 3),
     (events.StoreEvictions(42), "dynaside_store_evicted_keys", {}, 42),
     (events.BreakerMoved("open"), "dynaside_store_breaker_state", {"state": "open"}, 1),
@@ -159,14 +164,6 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     ),
     (events.InvariantViolated("read_path"), "dynaside_invariant_violations_total", {}, 1),
 ]
-
-
-def test_a_flaw_that_has_gone_is_0_again() -> None:
-    """Every flaw has its series from the start."""
-    metrics = Metrics(IDENTITY)
-    for flaws, number in (((), 0), ((Flaw.EVICTION,), 1), ((Flaw.REPLICAS,), 0)):
-        metrics.on_event(events.StoreFitness(flaws, demanded=True))
-        assert sample(metrics, "dynaside_store_flaw", flaw="eviction") == number
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -279,17 +276,6 @@ def test_series_that_alerts_watch_start_at_zero() -> None:
         assert sample(metrics, "dynaside_upstream_throttles_total", **labels) == 0
     for name in ("credentials_failures_total", "invariant_violations_total", "debts"):
         assert sample(metrics, f"dynaside_{name}") == 0
-
-
-def test_the_breaker_is_in_exactly_one_state() -> None:
-    """It starts closed, and each move sets one state and clears the others."""
-    metrics = Metrics(IDENTITY)
-    for state in ("closed", "open", "probing", "closed"):
-        metrics.on_event(events.BreakerMoved(state))
-        found = {
-            s: sample(metrics, "dynaside_store_breaker_state", state=s) for s in BREAKER_STATES
-        }
-        assert found == {s: float(s == state) for s in BREAKER_STATES}
 
 
 def test_loaded_credentials_are_no_failure() -> None:

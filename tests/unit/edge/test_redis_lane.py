@@ -13,11 +13,11 @@ from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.clock import SystemClock
+from proxy.edge.redis_command import Replies
 from proxy.edge.redis_lane import (
     BATCH_COMMANDS_MAX,
     Lane,
     LaneLimits,
-    Replies,
     while_it_moves,
 )
 from proxy.embedded.valkey import RunningStore

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.policy import FencePolicy
-from proxy.core.store_fitness import Flaw
-from proxy.core.values import FailOver
+from proxy.core.values import CacheKey
 from proxy.edge.redis_lane import LaneLimits
+from proxy.edge.redis_slots import tag_in
 from proxy.embedded.valkey import RunningStore, start_valkey
-from proxy.flow.events import StoreConnections, StoreEvictions, StoreFitness, StoreServing
+from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.hand_clock import HandClock
 from tests.support.live_lanes import LiveLanes, live_lanes, options
 from tests.support.raw_store import RawStore
+from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
+from tests.support.scripted_redis import scripted_redis
 
 pytestmark = pytest.mark.store
 
@@ -115,162 +115,6 @@ async def test_a_demoted_primary_is_left_at_the_next_heartbeat(
         assert live.incarnation != before
 
 
-async def test_an_old_heartbeat_stops_serving(valkey: RunningStore) -> None:
-    """Hits need a young proof; fences go on without; the next heartbeat brings hits back."""
-    clock = HandClock()
-    async with live_lanes(options(valkey.url, lanes=1), clock) as live:
-        await live.until(lambda: live.lanes.serving)
-        clock.skip(3.5)
-        assert not live.lanes.serving
-        assert live.lanes.why_not_serving == "the store's heartbeat is too old"
-        with pytest.raises(StoreUnavailable):
-            live.lanes.pick_serving()
-        live.lanes.pick_any()
-        clock.beat()
-        await live.until(lambda: live.lanes.serving)
-
-
-async def test_a_new_incarnation_waits_out_its_quarantine(second: RunningStore) -> None:
-    """A store nobody has seen before serves nothing, but takes fences."""
-    async with live_lanes(options(second.url, quarantine_s=1000.0)) as live:
-        await live.until(lambda: live.lanes.quarantined)
-        assert "quarantine" in live.lanes.why_not_serving
-        assert not live.lanes.serving
-        with pytest.raises(StoreUnavailable):
-            live.lanes.pick_serving()
-        _, view = live.lanes.pick_any()
-        assert 900 < view.gate_in_s <= 1000
-
-
-def unsettled(live: LiveLanes) -> StoreFailure | None:
-    """Return why no lane to a settled primary can be had, None where there is one."""
-    try:
-        live.lanes._pick_settled()
-    except StoreUnavailable as unavailable:
-        return unavailable.failure
-    return None
-
-
-async def test_a_new_primary_settles_before_its_gate_opens(second: RunningStore) -> None:
-    """Strict writes wait as long as an older primary's last heartbeat may count, no longer."""
-    clock = HandClock()
-    times = options(second.url, lanes=1, quarantine_s=36000.0, heartbeat_age_s_max=35000.0)
-    async with live_lanes(times, clock) as live:
-        await live.until(lambda: live.lanes.quarantined)
-        with pytest.raises(StoreUnavailable) as new:
-            await live.lanes.pick_soon(settled=True)
-        assert new.value.failure is StoreFailure.UNSETTLED
-        await live.lanes.pick_soon()
-        clock.skip(35002.0)
-        await live.lanes.pick_soon(settled=True)
-        assert not live.lanes.serving
-    async with live_lanes(replace(times, fail_over=FailOver.AVAILABLE)) as live:
-        await live.until(lambda: live.lanes.quarantined)
-        await live.lanes.pick_soon(settled=True)
-
-
-async def test_without_a_connection_none_is_settled(valkey: RunningStore) -> None:
-    """Then the reason is the connection, not the primary."""
-    async with live_lanes(options(valkey.url, lanes=1)) as live:
-        assert unsettled(live) is StoreFailure.CLOSED
-        await live.until(lambda: live.lanes.serving)
-        assert unsettled(live) is None
-
-
-async def test_a_promoted_primary_waits_for_the_older_one_too(
-    valkey: RunningStore, second: RunningStore
-) -> None:
-    """As long as that one may have taken writes is added to both times."""
-    second.ask("REPLICAOF", *where(valkey))
-    second.child.wait_until(lambda: b"master_link_status:up" in second.ask("INFO"))
-    second.ask("CONFIG", "SET", "min-replicas-max-lag", "1000")
-    second.ask("REPLICAOF", "NO", "ONE")
-    times = options(second.url, lanes=1, quarantine_s=30.0)
-    async with live_lanes(times) as live:
-        await live.until(lambda: live.lanes.quarantined)
-        _, view = live.lanes.pick_any()
-        assert 1000 < view.gate_in_s <= 1032
-        assert view.settles_in_s == view.gate_in_s - 27
-    async with live_lanes(options(second.url, lanes=1)) as live:
-        await live.until(lambda: live.lanes.quarantined)  # the gate is the store's, not ours
-
-
-async def test_flaws_are_found_and_found_gone_by_heartbeats(second: RunningStore) -> None:
-    """What the operator changes counts from the next heartbeat on."""
-    clock = HandClock()
-    second.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
-    async with live_lanes(options(second.url, lanes=1), clock) as live:
-        await live.until(lambda: live.lanes.serving)
-        store = live.store(FencePolicy())
-        assert live.lanes.fitness.flaws == (Flaw.EVICTION,)
-        assert store.unfit
-        second.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        clock.beat()
-        await live.until(lambda: live.events.count(StoreFitness((), demanded=True)) == 1)
-        clock.skip(0.1)
-        assert not store.unfit
-
-
-async def test_replicas_must_be_waited_for(valkey: RunningStore, second: RunningStore) -> None:
-    """One more look tells that a replica has come, that it is awaited, and that it has gone."""
-    clock = HandClock()
-    async with live_lanes(options(second.url, lanes=1), clock) as live:
-        await live.until(lambda: live.lanes.serving)
-
-        async def flaws(*expected: Flaw) -> None:
-            clock.beat()
-            await live.until(lambda: live.lanes.fitness.flaws == expected)
-
-        with closing(start_valkey()) as replica:
-            replica.ask("REPLICAOF", *where(second))
-            replica.child.wait_until(lambda: b"master_link_status:up" in replica.ask("INFO"))
-            await flaws(Flaw.REPLICAS)
-            second.ask("CONFIG", "SET", "min-replicas-to-write", "1")
-            await flaws()
-            second.ask("CONFIG", "SET", "min-replicas-to-write", "0")
-        second.child.wait_until(lambda: b"connected_slaves:0" in second.ask("INFO"))
-        await flaws(Flaw.REPLICAS)
-
-
-async def test_a_user_without_config_is_asked_for_no_more(second: RunningStore) -> None:
-    """The lag is assumed; each denial would be a line in the store's own log."""
-    clock = HandClock()
-    second.ask("ACL", "SETUSER", "plain", "on", ">word", "~*", "&*", "+@all", "-config")
-    asked = options(second.url, lanes=1, username="plain", password="word")
-    async with live_lanes(asked, clock) as live:
-        await live.until(lambda: live.lanes.serving)
-        before = live.lanes.pick_any()[1]
-        clock.beat()
-        await live.until(lambda: live.lanes.pick_any()[1] is not before)
-        assert live.lanes.fitness.flaws == ()
-        with RawStore(second.address) as raw:
-            denials = raw.run("ACL", "LOG")
-    assert sum(int(denial[1]) for denial in denials) == 1
-
-
-async def test_a_gate_that_is_open_stays_open(second: RunningStore) -> None:
-    """A proxy that comes later finds the gate as the first one set it, open or closed."""
-    async with live_lanes(options(second.url)) as live:
-        await live.until(lambda: live.lanes.serving)
-    async with live_lanes(options(second.url, quarantine_s=1000.0)) as live:
-        await live.until(lambda: live.lanes.serving)
-
-
-async def test_another_server_behind_the_same_address_is_another_incarnation(
-    proxy: FaultProxy, second: RunningStore
-) -> None:
-    """A restarted or promoted store is not taken for the old one."""
-    async with live_lanes(options(proxy.url, lanes=1)) as live:
-        await live.until(lambda: live.lanes.serving)
-        before = live.incarnation
-        proxy.replace_server(second.address)
-        proxy.cut()
-        with pytest.raises(StoreUnavailable):
-            await live.lanes.pick_any()[0].submit(("PING",))
-        await live.until(lambda: live.lanes.serving)
-        assert live.incarnation != before
-
-
 async def test_lost_scripts_are_loaded_again(second: RunningStore) -> None:
     """A heartbeat that finds its script gone makes the lane connect anew and load all."""
     clock = HandClock()
@@ -302,3 +146,89 @@ async def test_a_full_queue_does_not_cost_the_connection(proxy: FaultProxy) -> N
         assert await on_its_way == [b"on its way"]
         assert await waiting == [b"waiting"]
         assert lane.up
+
+
+async def test_lanes_that_are_told_to_leave_connect_anew(proxy: FaultProxy) -> None:
+    """Every lane gives up its connection, and finds its server again."""
+    async with live_lanes(options(proxy.url, lanes=2)) as live:
+        await live.until(lambda: StoreConnections(2, 1) in live.events)
+        live.lanes.leave()
+        await live.until(lambda: live.events.count(StoreConnections(2, 1)) == 2)
+        assert proxy.accepted == 4
+
+
+async def test_a_fence_waits_for_a_lane_that_was_just_cut_off(proxy: FaultProxy) -> None:
+    """One that is back within the time-out is waited for; after it the wait ends."""
+    brisk = LaneLimits(timeout_s=0.2, connect_timeout_s=5.0, queue_max=10)
+    async with live_lanes(options(proxy.url, lanes=1)) as live:
+        await live.until(lambda: live.lanes.serving)
+        proxy.cut()
+        with pytest.raises(StoreUnavailable):
+            await live.lanes.pick_any()[0].submit(("PING",))
+        lane, _ = await live.lanes.pick_soon()
+        assert lane.up
+        assert (await live.lanes.pick_soon())[0] is lane
+    async with live_lanes(options("redis://127.0.0.1:1/0", limits=brisk)) as live:
+        with pytest.raises(StoreUnavailable):
+            await live.lanes.pick_soon()
+
+
+async def test_doubted_lanes_serve_again_after_a_heartbeat(valkey: RunningStore) -> None:
+    """Until then there is neither a hit nor an open gate, whatever was proven before."""
+    async with live_lanes(options(valkey.url, lanes=1), HandClock()) as live:
+        live.lanes.doubt()  # not connected yet: there is nothing to doubt
+        await live.until(lambda: live.lanes.serving)
+        live.lanes.doubt()
+        assert not live.lanes.serving
+        _, view = live.lanes.pick_any()
+        assert not view.gate_open(view.sent_s + 1e9)
+        await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_heartbeat_that_was_under_way_when_the_doubt_came_opens_nothing() -> None:
+    """Its answer may be from before the server changed: only one sent afterwards counts."""
+    clock, low = HandClock(), CacheKey(b"{%b}" % tag_in(0))
+    async with (
+        scripted_cluster(ScriptedNode()) as (node,),
+        live_lanes(options("", cluster=(node.address,), lanes=1), clock) as live,
+    ):
+        await live.until(lambda: live.routes.serving)
+        lanes, heartbeats = live.routes.lanes_for(low), []
+
+        def doubt_once() -> None:
+            heartbeats.append(lanes.serving)
+            if len(heartbeats) == 1:
+                lanes.doubt()
+
+        node.at_heartbeat = doubt_once
+        clock.beat()
+        await live.until(lambda: served(live)[-2:] == [False, True])
+        assert heartbeats == [True, False]
+
+
+async def test_a_greeting_that_was_under_way_when_the_doubt_came_opens_nothing() -> None:
+    """A new connection, too, has to ask once more."""
+    clock, low = HandClock(), CacheKey(b"{%b}" % tag_in(0))
+    async with (
+        scripted_cluster(ScriptedNode()) as (node,),
+        live_lanes(options("", cluster=(node.address,), lanes=1), clock) as live,
+    ):
+        node.at_heartbeat = lambda: live.routes.lanes_for(low).doubt()
+        await live.until(lambda: StoreConnections(1, 1) in live.events)
+        assert not live.routes.serving
+        node.at_heartbeat = lambda: None
+        clock.beat()
+        await live.until(lambda: live.routes.serving)
+
+
+async def test_heartbeats_of_lanes_that_are_not_up_tell_nothing() -> None:
+    """Before the first attempt has ended nothing is known, and nothing is said."""
+    clock = HandClock()
+    clock.beat()
+    async with (
+        scripted_redis(lambda _: b"") as silent,
+        live_lanes(options(f"redis://{silent}/0"), clock) as live,
+    ):
+        for _ in range(50):
+            await clock.sleep(0)
+        assert served(live) == []

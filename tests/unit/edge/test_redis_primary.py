@@ -65,7 +65,9 @@ def test_traits_are_what_the_server_tells() -> None:
         b"maxmemory:1024\r\nmaxmemory_policy:volatile-lru\r\nconnected_slaves:2\r\n"
         b"min_slaves_good_slaves:1\r\n"
     )
-    assert parse_info(told, 7.0).traits == StoreTraits(1024, "volatile-lru", 2, True, True, 7.0)
+    assert parse_info(told, lag_s_max=7.0).traits == StoreTraits(
+        1024, "volatile-lru", 2, True, True, 7.0
+    )
     silent = StoreTraits(None, None, None, False, False, None)
     assert parse_info(info()).traits == silent
     assert parse_info(info() + b"maxmemory:none\r\n").traits == silent
@@ -123,3 +125,13 @@ def test_a_proof_ages_from_before_it_was_asked_for() -> None:
     """Up to the bound it counts, past it no more."""
     assert view().proven(103.0, 3.0)
     assert not view().proven(103.1, 3.0)
+
+
+def test_a_nodes_configuration_epoch_names_it_too() -> None:
+    """A node that took slots over is another; how long it has had them nobody knows."""
+    first, second = (parse_info(info(), b"cluster_my_epoch:%d\r\n" % epoch) for epoch in (1, 2))
+    assert first.incarnation != second.incarnation
+    assert first.incarnation != parse_info(info()).incarnation
+    assert first.primary_for_s == 0.0
+    with pytest.raises(StoreUnavailable, match="hides its configuration epoch"):
+        parse_info(info(), b"cluster_state:ok\r\n")

@@ -12,15 +12,28 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import LeaseState, RecordState, WriteOutcome
+from proxy.core.fence import Begun, LeaseState, RecordState, WriteOutcome
 from proxy.core.policy import FencePolicy
-from proxy.core.record import EntryDraft, Packing
-from proxy.core.values import FenceResult, Generation, Layout, TableId, TableName, Token
+from proxy.core.record import EntryDraft, Packing, ScopeRecord
+from proxy.core.values import (
+    FenceResult,
+    Generation,
+    Incarnation,
+    Layout,
+    TableId,
+    TableName,
+    Token,
+)
 from proxy.edge.clock import SystemClock
-from proxy.edge.redis_store import RedisStore
+from proxy.edge.redis_connection import Address
+from proxy.edge.redis_lane import LaneLimits
+from proxy.edge.redis_primary import PrimaryView
+from proxy.edge.redis_store import Known, RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.support.live_lanes import KEYS, LiveLanes, live_lanes, options
 from tests.support.raw_store import RawStore
+from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
+from tests.support.store_topologies import ClusterTopology
 
 pytestmark = pytest.mark.store
 
@@ -29,6 +42,7 @@ PAGE = KEYS.page(ITEM.table, b"{}", KEYS.scan_key(ITEM.table))
 CLOCK = SystemClock()
 DRAFT = EntryDraft(0.0, 60.0, 60.0, False, 3, zlib.crc32(b"one"), b"one")
 TOKEN = Token(b"t" * 16)
+BRISK = LaneLimits(timeout_s=0.2, connect_timeout_s=0.2, queue_max=100)
 NOW = Generation(b"g" * 8)
 
 STEPS: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
@@ -275,3 +289,57 @@ async def test_entry_ages_while_its_command_waits_in_a_stopped_store(
         assert seen.entry is not None
         assert seen.store_now_ms - asked_ms >= stood_still_ms
         assert seen.entry.filled_ms < asked_ms + stood_still_ms
+
+
+async def test_what_the_routes_say_of_the_store_is_passed_on(live: LiveLanes) -> None:
+    """Whether it serves, and why not."""
+    store = live.store(FencePolicy())
+    assert (store.serving, store.quarantined, store.why_not_serving) == (True, False, "")
+
+
+async def test_an_entry_is_used_though_its_table_is_on_another_node(
+    cluster_store: ClusterTopology,
+) -> None:
+    """Items, tables, pages and scopes on three nodes: each step finds its record."""
+    seed = Address(*cluster_store.servers[0].address)
+    async with live_lanes(options("", cluster=(seed,), lanes=1)) as live:
+        await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
+        homes = {live.routes.lanes_for(key) for key in (ITEM.cache_key, ITEM.table_key)}
+        assert len(homes) == 2
+        store = live.store(FencePolicy())
+        await store.generation(ITEM.table_key)
+        assert (await store.begin(ITEM, token=TOKEN)).generation is not None
+        await store.end(ITEM, token=TOKEN, outcome=WriteOutcome.INVALIDATED)
+        seen = await store.lookup(ITEM)
+        await store.lease(ITEM, token=TOKEN, generation=seen.generation, force=True)
+        assert await store.fill(ITEM, token=TOKEN, generation=seen.generation, draft=DRAFT)
+        assert (await store.lookup(ITEM)).entry is not None
+        assert not (await store.lookup_page(PAGE)).ready
+        await store.begin_scope(PAGE.scope_key, token=TOKEN)
+        assert (await store.lookup_page(PAGE)).sighting.table_pending
+        await store.end_scope(PAGE.scope_key, token=TOKEN, outcome=WriteOutcome.ABORTED)
+
+
+async def test_a_write_goes_on_without_its_tables_node() -> None:
+    """Its item is fenced; the table may ask for page fences, and nothing is written through."""
+    async with scripted_cluster(ScriptedNode(), ScriptedNode(silent=True)) as (first, _):
+        there = options("", cluster=(first.address,), lanes=1)
+        async with live_lanes(replace(there, limits=BRISK)) as live:
+            await live.until(lambda: live.routes.serving)
+            begun = await live.store(FencePolicy()).begin(ITEM, token=TOKEN)
+            assert begun == Begun(None, pages=True)
+
+
+def test_a_scope_is_dated_by_the_clock_of_the_page() -> None:
+    """Two servers' clocks differ: what is between two times of a record stays the same."""
+    here, there = (
+        PrimaryView(Incarnation(b"i" * 8), 10.0, 10.0, at_ms, gate_in_s=0.0)
+        for at_ms in (5_000, 105_000)
+    )
+    scope = ScopeRecord(here.incarnation, NOW, (), raised_ms=4_000, pages_from_ms=6_000)
+    known = Known(scope, here)
+    assert known.by_clock_of(here, 20.0) is scope
+    moved = known.by_clock_of(there, 20.0)
+    assert (moved.raised_ms, moved.pages_from_ms) == (104_000, 106_000)
+    never = Known(replace(scope, pages_from_ms=0), here)
+    assert never.by_clock_of(there, 20.0).pages_from_ms == 0

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.core.breaker import Breaker, BreakerState
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import WriteOutcome
+from proxy.core.fence import ItemIdentity, WriteOutcome
 from proxy.core.pages import PageIdentity
 from proxy.core.record import EntryDraft
 from proxy.core.values import Generation, Layout, TableId
@@ -229,6 +229,29 @@ async def test_refusal_is_an_answer(guard: Guard) -> None:
     await guard.fail(StoreFailure.REFUSED)
     await guard.fail(times=FAILURES_TO_OPEN - 1)
     assert guard.breaker.state is BreakerState.CLOSED
+
+
+async def test_a_node_that_is_out_leaves_the_breaker_closed(guard: Guard) -> None:
+    """Other nodes of the cluster answer: their items must not lose the cache too."""
+    behind = PartlyOut()
+    store = GuardedStore(
+        behind, breaker=guard.breaker, clock=guard.world.clock, emit=guard.events.append
+    )
+    for _ in range(10):
+        with pytest.raises(StoreUnavailable):
+            await store.invalidate(guard.world.identity("a"))
+    assert guard.breaker.state is BreakerState.CLOSED
+    assert guard.events[-1] == StoreFailed("invalidate", StoreFailure.TIMEOUT)
+
+
+class PartlyOut(MemoryStore):
+    """A cluster of which one node is out: that of every item that is asked for."""
+
+    def __init__(self) -> None:
+        """Make it; it needs no clock."""
+
+    async def invalidate(self, identity: ItemIdentity) -> None:
+        raise StoreUnavailable(StoreFailure.TIMEOUT, "silent", partial=True)
 
 
 async def test_one_probe_closes_the_breaker_again(guard: Guard) -> None:
