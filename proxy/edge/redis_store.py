@@ -364,7 +364,7 @@ class Known(NamedTuple):
         return replace(
             self.scope,
             raised_ms=self.scope.raised_ms + ahead_ms,
-            pages_from_ms=pages_from_ms + ahead_ms if pages_from_ms else 0,
+            pages_from_ms=max(1, pages_from_ms + ahead_ms) if pages_from_ms else 0,
         )
 
 

@@ -609,6 +609,7 @@ async def test_a_lease_over_writers_that_died_is_strong(world: World) -> None:
 # Begin at a new primary
 
 
+@pytest.mark.parametrize("kind", ["memory", "valkey", "redis7"])
 async def test_a_begin_may_ask_for_a_settled_primary(
     kind: str, request: pytest.FixtureRequest
 ) -> None:

@@ -99,17 +99,17 @@ async def test_a_hundred_lookups_fail_together_in_one_time_out(
     await live.until(lambda: live.lanes.serving)
 
 
-async def test_a_fence_waits_for_lanes_that_were_just_cut_off(
-    proxy: FaultProxy, live: LiveLanes
-) -> None:
+async def test_a_fence_waits_for_lanes_that_were_just_cut_off(proxy: FaultProxy) -> None:
     """A reconnect takes milliseconds; a write that goes unfenced leaves others a stale entry."""
-    store = live.store(FencePolicy())
-    await fill(store)
-    proxy.cut()
-    await live.until(lambda: not live.lanes.serving)
-    await store.begin(ITEM, token=CLOCK.token())
-    await live.until(lambda: live.lanes.serving)
-    assert (await store.lookup(ITEM)).state is RecordState.PENDING
+    async with live_lanes(options(proxy.url, lanes=1)) as live:
+        await live.until(lambda: live.lanes.serving)
+        store = live.store(FencePolicy())
+        await fill(store)
+        proxy.cut()
+        await live.until(lambda: not live.lanes.serving)
+        await store.begin(ITEM, token=CLOCK.token())
+        await live.until(lambda: live.lanes.serving)
+        assert (await store.lookup(ITEM)).state is RecordState.PENDING
 
 
 async def test_a_begin_whose_reply_was_lost_still_protects(

@@ -31,6 +31,7 @@ from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.redis_store import Known, RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.support.live_lanes import KEYS, LiveLanes, live_lanes, options
+from tests.support.raw_cluster import RawCluster
 from tests.support.raw_store import RawStore
 from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
 from tests.support.store_topologies import ClusterTopology
@@ -302,6 +303,8 @@ async def test_an_entry_is_used_though_its_table_is_on_another_node(
 ) -> None:
     """Items, tables, pages and scopes on three nodes: each step finds its record."""
     seed = Address(*cluster_store.servers[0].address)
+    with RawCluster(seed) as raw:
+        raw.run("FLUSHALL", "SYNC")
     async with live_lanes(options("", cluster=(seed,), lanes=1)) as live:
         await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
         homes = {live.routes.lanes_for(key) for key in (ITEM.cache_key, ITEM.table_key)}
@@ -343,3 +346,5 @@ def test_a_scope_is_dated_by_the_clock_of_the_page() -> None:
     assert (moved.raised_ms, moved.pages_from_ms) == (104_000, 106_000)
     never = Known(replace(scope, pages_from_ms=0), here)
     assert never.by_clock_of(there, 20.0).pages_from_ms == 0
+    old = Known(replace(scope, pages_from_ms=1), there)
+    assert old.by_clock_of(here, 20.0).pages_from_ms > 0  # announced, however long ago
