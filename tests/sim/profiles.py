@@ -96,6 +96,7 @@ def _profiles() -> Iterator[Profile]:
                 "defaults.stale_if_error_s": (0.0, GRACE_S),
                 "defaults.fresh_ttl_s": (5.0,),
                 "defaults.negative_ttl_s": (5.0,),
+                "defaults.queries.fresh_ttl_s": (5.0,),
             },
             (*STORE_FAULTS, *PROXY_FAULTS),
             BAD,
