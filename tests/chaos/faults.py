@@ -1,67 +1,27 @@
 """Everything that can be broken, by name: each fault breaks something, lasts, and mends it.
 
-Lengths are shorter and longer than leases and markers (`tests/chaos/profiles.py`).
+What breaks the store itself is in `tests/chaos/store_faults.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-from tests.chaos.world import Slot, World
-
-LENGTHS_S: Final = (0.1, 0.7, 2.0, 4.5)
-"""Shorter than a lease, longer than one, shorter than a marker, longer than one."""
+from proxy.embedded.process import EngineError
+from tests.chaos.links import StoreLink, listen_again
+from tests.chaos.store_faults import RESTART_LENGTHS_S, STORE_FAULTS, OnStore
+from tests.chaos.trouble import Trouble
+from tests.chaos.world import Slot
 
 SAFE_FREEZE_S: Final = 1.0
 """What was frozen for longer on the way to the upstream is dropped: it would arrive after its
 marker's end, which no proxy can help."""
 
-RESTART_LENGTHS_S: Final = (0.0, 0.5, 2.0)
 WEATHER_CHANCE: Final = 0.3
-
-T = TypeVar("T")
-
-
-@dataclass
-class Trouble:
-    """What a fault works with.
-
-    Args:
-        world: what it breaks.
-        chances: seeded.
-        tell: takes one line for the log.
-        over: set when everything is to be mended now.
-    """
-
-    world: World
-    chances: random.Random
-    tell: Callable[[str], None]
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def last(self, for_s: float, *, whole: bool = False) -> None:
-        """Wait: the one place where a fault takes its time.
-
-        Args:
-            for_s: how long.
-            whole: even if the trouble is over before.
-        """
-        if whole:
-            await asyncio.sleep(for_s)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(for_s):
-                await self.over.wait()
-
-    def length_s(self) -> float:
-        """Draw how long a fault lasts."""
-        return self.chances.choice(LENGTHS_S)
 
 
 async def _kill_proxy(trouble: Trouble, slot: Slot) -> None:
@@ -82,111 +42,71 @@ async def _stop_proxy(trouble: Trouble, slot: Slot) -> None:
         trouble.world.send(slot, signal.SIGCONT)
 
 
-async def _stop_store(trouble: Trouble) -> None:
-    for_s = trouble.length_s()
-    trouble.tell(f"store: SIGSTOP for {for_s} s")
-    primary = trouble.world.topology.primary
-    primary.send(signal.SIGSTOP)
-    try:
-        await trouble.last(for_s)
-    finally:
-        primary.send(signal.SIGCONT)
-
-
-async def _pause_store(trouble: Trouble) -> None:
-    for_s = trouble.length_s()
-    trouble.tell(f"store: CLIENT PAUSE for {for_s} s")
-    await _ask(trouble, "CLIENT", "PAUSE", str(round(for_s * 1000)), "ALL")
-    # To the end: a paused server does not take CLIENT UNPAUSE either.
-    await trouble.last(for_s, whole=True)
-
-
-async def _fill_store(trouble: Trouble) -> None:
-    for_s = trouble.length_s()
-    trouble.tell(f"store: full for {for_s} s")
-    held = trouble.world.topology.primary.flags["maxmemory"]
-    await _ask(trouble, "CONFIG", "SET", "maxmemory", "1")
-    try:
-        await trouble.last(for_s)
-    finally:
-        await _ask(trouble, "CONFIG", "SET", "maxmemory", held)
-
-
-async def _flush_store(trouble: Trouble) -> None:
-    trouble.tell("store: FLUSHALL")
-    await _ask(trouble, "FLUSHALL", "SYNC")
-
-
-async def _restart_store_empty(trouble: Trouble) -> None:
-    trouble.tell("store: kill -9, to come back empty")
-    trouble.world.topology.primary.kill(keep_data=False)
-    await trouble.last(trouble.chances.choice(RESTART_LENGTHS_S))
-    await trouble.world.topology.restart()
-    trouble.tell("store: started empty")
-
-
-async def _restart_store_old(trouble: Trouble) -> None:
-    await _ask(trouble, "SAVE")
-    old_s = trouble.length_s()
-    await trouble.last(old_s)
-    trouble.tell(f"store: kill -9, to come back as it was {old_s} s ago")
-    trouble.world.topology.primary.kill(keep_data=True)
-    await trouble.last(trouble.chances.choice(RESTART_LENGTHS_S))
-    await trouble.world.topology.restart()
-    trouble.tell("store: started with its old data")
-
-
-async def _fail_over_store(trouble: Trouble) -> None:
-    await trouble.world.topology.cut_replication()
-    lost_s = trouble.length_s()
-    await trouble.last(lost_s)
-    trouble.tell(f"store: fail-over that loses the last {lost_s} s")
-    await trouble.world.topology.fail_over(trouble.world.move)
+def _some_way(trouble: Trouble, slot: Slot) -> tuple[list[StoreLink], str]:
+    """Draw which links to the store break, and how the log calls them."""
+    ways = slot.store_links.ways()
+    way = trouble.chances.choice(ways)
+    called = "store" if len(ways) == 1 else f"store ({len(way)} of {len(ways[0])} ways)"
+    return way, called
 
 
 async def _cut_store_link(trouble: Trouble, slot: Slot) -> None:
-    trouble.tell(f"proxy {slot.number}: store connections cut")
-    slot.store_link.cut()
+    way, called = _some_way(trouble, slot)
+    trouble.tell(f"proxy {slot.number}: {called} connections cut")
+    for link in way:
+        link.cut()
 
 
 async def _refuse_store_link(trouble: Trouble, slot: Slot) -> None:
     for_s = trouble.length_s()
-    trouble.tell(f"proxy {slot.number}: store connections refused for {for_s} s")
-    await slot.store_link.refuse()
+    way, called = _some_way(trouble, slot)
+    trouble.tell(f"proxy {slot.number}: {called} connections refused for {for_s} s")
+    for link in way:
+        await link.refuse()
     try:
         await trouble.last(for_s)
     finally:
-        await trouble.world.listen_again(slot.store_link)
+        for link in way:
+            await listen_again(link)
 
 
 async def _freeze_store_link(trouble: Trouble, slot: Slot) -> None:
     for_s = trouble.length_s()
-    trouble.tell(f"proxy {slot.number}: nothing passes to and from the store for {for_s} s")
-    slot.store_link.freeze()
+    way, called = _some_way(trouble, slot)
+    trouble.tell(f"proxy {slot.number}: nothing passes to and from the {called} for {for_s} s")
+    for link in way:
+        link.freeze()
     try:
         await trouble.last(for_s)
     finally:
-        slot.store_link.thaw()
+        for link in way:
+            link.thaw()
 
 
 async def _hold_store_replies(trouble: Trouble, slot: Slot) -> None:
     for_s = trouble.length_s()
-    trouble.tell(f"proxy {slot.number}: the store's replies are held for {for_s} s")
-    slot.store_link.hold_replies()
+    way, called = _some_way(trouble, slot)
+    trouble.tell(f"proxy {slot.number}: replies of the {called} are held for {for_s} s")
+    for link in way:
+        link.hold_replies()
     try:
         await trouble.last(for_s)
     finally:
-        slot.store_link.thaw()
+        for link in way:
+            link.thaw()
 
 
 async def _delay_store_link(trouble: Trouble, slot: Slot) -> None:
     for_s, delay_s = trouble.length_s(), trouble.chances.choice((0.02, 0.15, 0.4))
-    trouble.tell(f"proxy {slot.number}: the store's replies take {delay_s} s for {for_s} s")
-    slot.store_link.delay_s = delay_s
+    way, called = _some_way(trouble, slot)
+    trouble.tell(f"proxy {slot.number}: replies of the {called} take {delay_s} s for {for_s} s")
+    for link in way:
+        link.delay_s = delay_s
     try:
         await trouble.last(for_s)
     finally:
-        slot.store_link.delay_s = 0.0
+        for link in way:
+            link.delay_s = 0.0
 
 
 async def _cut_upstream_link(trouble: Trouble, slot: Slot) -> None:
@@ -227,12 +147,7 @@ async def _change_weather(trouble: Trouble, *, kind: str) -> None:
     await upstream.tell_weather(session)
 
 
-async def _ask(trouble: Trouble, *words: str) -> None:
-    await asyncio.to_thread(trouble.world.topology.primary.ask, *words)
-
-
 OnSlot = Callable[[Trouble, Slot], Awaitable[None]]
-OnStore = Callable[[Trouble], Awaitable[None]]
 
 SLOT_FAULTS: Final[dict[str, OnSlot]] = {
     "proxy killed": _kill_proxy,
@@ -246,15 +161,6 @@ SLOT_FAULTS: Final[dict[str, OnSlot]] = {
     "upstream link frozen": _freeze_upstream_link,
     "upstream link delayed": _delay_upstream_link,
 }
-STORE_FAULTS: Final[dict[str, OnStore]] = {
-    "store stopped": _stop_store,
-    "store paused": _pause_store,
-    "store full": _fill_store,
-    "store flushed": _flush_store,
-    "store restarted empty": _restart_store_empty,
-    "store restarted old": _restart_store_old,
-    "store failed over": _fail_over_store,
-}
 WEATHERS: Final[dict[str, OnStore]] = {
     f"upstream {kind}": partial(_change_weather, kind=kind)
     for kind in ("ambiguous", "late", "throttled", "silent", "broken", "slow")
@@ -263,23 +169,39 @@ NAMES: Final = (*SLOT_FAULTS, *STORE_FAULTS, *WEATHERS)
 
 
 async def strike(name: str, trouble: Trouble) -> bool:
-    """Let one fault happen, from its beginning to its end; False when its victim is taken.
+    """Let one fault happen, from its beginning to its end; False when it could not.
 
-    One fault at a time has to do with the store, and one with each slot.
+    One fault at a time has to do with the store, which is whole again before the next, and one with
+    each slot. Its victim may be taken, or not be what it was a moment ago.
     """
     world = trouble.world
     if name in WEATHERS:
         await WEATHERS[name](trouble)
         return True
     if name in STORE_FAULTS:
-        return await _alone(world.store_busy, partial(STORE_FAULTS[name], trouble))
+        return await _alone(world.store_busy, partial(_strike_store, name, trouble))
     slot = trouble.chances.choice(world.slots)
-    return await _alone(slot.busy, partial(SLOT_FAULTS[name], trouble, slot))
+    return await _alone(slot.busy, partial(_strike_slot, name, trouble, slot))
 
 
-async def _alone(lock: asyncio.Lock, work: Callable[[], Awaitable[None]]) -> bool:
+async def _strike_store(name: str, trouble: Trouble) -> bool:
+    try:
+        await STORE_FAULTS[name](trouble)
+    except (EngineError, OSError) as problem:
+        trouble.tell(f"{name}: not to its end: {problem}")
+        return False
+    finally:
+        await trouble.world.topology.settled()
+    return True
+
+
+async def _strike_slot(name: str, trouble: Trouble, slot: Slot) -> bool:
+    await SLOT_FAULTS[name](trouble, slot)
+    return True
+
+
+async def _alone(lock: asyncio.Lock, work: Callable[[], Awaitable[bool]]) -> bool:
     if lock.locked():
         return False
     async with lock:
-        await work()
-    return True
+        return await work()

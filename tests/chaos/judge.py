@@ -29,7 +29,7 @@ from tests.sim.history import Call, History, Kind
 LINES_AROUND: Final = 30
 """Of an item's history, on each side of a read that is shown."""
 
-STORE_DOWN: Final = "detail=store-down"
+REFUSALS: Final = ("detail=store-down", "detail=store-unsettled")
 _SLACK_S: Final = 0.5
 """Between the proxy's clock reading and the client's, on a busy machine."""
 
@@ -109,7 +109,9 @@ def refused_yet_applied(history: History, _bounds: Bounds) -> list[str]:
     return [
         f"write {call.number} of item {call.item} was answered {call.how!r} and took effect"
         for call in history.calls
-        if call.kind is Kind.WRITE and STORE_DOWN in call.how and call.number in applied
+        if call.kind is Kind.WRITE
+        and any(each in call.how for each in REFUSALS)
+        and call.number in applied
     ]
 
 

@@ -5,7 +5,8 @@ with these sums kept for real processes on a busy machine:
 
 - `marker_s` 3 > connect 0.5 + write 1.0: the product's own rule. What the upstream applies late it
   applies 0.8 s after its reply at most, so a write's effect is 1.5 s away from its marker's end.
-- `quarantine_s` 3 = `marker_s`.
+- `quarantine_s` 3 = `marker_s`; with replicas 7, as the product adds their lag's bound of 2 and 2
+  more.
 - `store.timeout_s` 0.25 is eight times what a loaded machine was seen to need; faults are longer.
 - `heartbeat_age_s_max` 1.0 = four heartbeats.
 """
@@ -56,6 +57,10 @@ STORE_FAULTS: Final = (
     "store restarted empty",
     "store restarted old",
     "store failed over",
+    "store killed",
+    "store handed over",
+    "store slot moved",
+    "store replica stopped",
 )
 LINK_FAULTS: Final = (
     "store link cut",
@@ -95,7 +100,7 @@ class Setting:
 
     Args:
         name: for the report.
-        faults: those that may come; a seed draws some.
+        faults: those that may come, where the store's topology can suffer them; a seed draws some.
         claims: what must hold.
         claims_unreached: what must hold instead if a write could not reach the store in time after
             all (a busy machine, a proxy that slept): then the row "a writer reaches DynamoDB but

@@ -47,7 +47,7 @@ class Round:
 
 @dataclass
 class Report:
-    """A whole run; `about` holds seed, profile, commit, versions, settings, duration."""
+    """A whole run; `about` has seed, profile, topology, commit, settings and the like."""
 
     about: dict[str, Any]
     rounds: list[Round] = field(default_factory=list)
@@ -56,6 +56,12 @@ class Report:
     def violations(self) -> list[Violation]:
         """What nothing excuses."""
         return [each for one in self.rounds for each in one.violations if not each.excused]
+
+    @property
+    def hits(self) -> int:
+        """Count the reads that the cache answered: a run without any proves nothing."""
+        answered = sum((one.outcomes for one in self.rounds), Counter[str]())
+        return sum(answered[each] for each in answered if each.startswith("read hit"))
 
     def as_json(self) -> str:
         """Return everything; `table` has the rows of the text."""
@@ -105,10 +111,13 @@ class Report:
             judged = [one for one in rounds if guarantee in one.claims]
             broken = sum(one.broken(guarantee) for one in judged)
             cells.append(f"{broken}/{len(judged)}" if judged else "–")
-        return (name, str(struck), str(len(rounds)), str(reads), *cells)
+        return (self.about["topology"], name, str(struck), str(len(rounds)), str(reads), *cells)
 
 
-_HEAD: Final = ("fault", "times", "histories", "reads", *GUARANTEES)
+_HEAD: Final = ("topology", "fault", "times", "histories", "reads", *GUARANTEES)
+
+_NAMES: Final = 2
+"""Columns that are no numbers."""
 
 
 def _short(about: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
+            cell.rjust(width) if column >= _NAMES else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows

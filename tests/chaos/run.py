@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from proxy.version import VERSION
 from tests.chaos.clients import Clients
-from tests.chaos.faults import Trouble, strike
+from tests.chaos.faults import strike
 from tests.chaos.judge import Bounds, Violation, judge
 from tests.chaos.profiles import MARKER_S, Profile, Setting
 from tests.chaos.recording import assemble
 from tests.chaos.report import Report, Round
-from tests.chaos.topologies import topology
+from tests.chaos.stores import TOPOLOGIES
+from tests.chaos.trouble import Trouble
 from tests.chaos.world import World, running_world
 from tests.sim.history import History, Kind
 from tests.sim.simulation import WRITES
@@ -68,13 +69,12 @@ async def play(plan: Plan, tell: Callable[[str], None]) -> Report:
         tell: takes a line for each thing that happens.
 
     Raises:
-        TopologyRefused: the product cannot use that store.
         EngineError: something would not start, or a proxy does not recover.
     """
     chances = random.Random(plan.seed)
     drawn = {name: chances.choice(values) for name, values in plan.profile.settings.items()}
     binary = server_binary(plan.server)
-    store = topology(plan.topology, binary)
+    store = TOPOLOGIES[plan.topology](binary)
     report = Report(_about(plan, drawn, binary))
     began_s = time.monotonic()
     async with running_world(store, drawn, seed=f"{plan.seed}/upstream") as world:
@@ -109,6 +109,7 @@ class _Run:
         self._report.rounds.append(told)
         writes = chances.sample(WRITES, chances.randint(1, WRITE_KINDS_MAX))
         items = self._new_items(chances)
+        self._world.items = items
         clients = Clients(self._world, chances, self._numbers, items, writes, setting)
         self._tell(f"round {number}: {setting.name}")
         self._debts_before = await self._unreached()
@@ -125,9 +126,8 @@ class _Run:
     ) -> None:
         chances = random.Random(clients.chances.random())
         trouble = Trouble(self._world, random.Random(chances.random()), self._logger(told))
-        kinds = chances.sample(
-            setting.faults, min(chances.randint(1, KINDS_MAX), len(setting.faults))
-        )
+        possible = self._world.topology.suffers(setting.faults)
+        kinds = chances.sample(possible, min(chances.randint(1, KINDS_MAX), len(possible)))
         if "store flushed" in setting.faults and "store flushed" not in kinds:
             kinds.append("store flushed")
         working = asyncio.ensure_future(clients.work())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.chaos.judge import (
     ACKNOWLEDGED_ONLY,
     ALIVE,
@@ -76,9 +78,10 @@ def test_a_write_in_time_excuses_nothing() -> None:
     assert not found.excused
 
 
-def test_a_write_that_was_refused_for_the_store_must_not_take_effect() -> None:
+@pytest.mark.parametrize("reason", ["store-down", "store-unsettled"])
+def test_a_write_that_was_refused_for_the_store_must_not_take_effect(reason: str) -> None:
     """G4's other side: "nothing was sent" is true."""
-    refused = write(1, 1.0, 2.0, how="dynaside; detail=store-down")
+    refused = write(1, 1.0, 2.0, how=f"dynaside; detail={reason}")
     failed = write(2, 1.0, 2.0, how="dynaside; fwd=miss; detail=upstream-reset")
     applied = [Applied(0, "a", 1.5, 1), Applied(0, "b", 1.6, 2)]
     history = assemble([refused, failed], applied, quiet_s=LATER_S)

@@ -18,7 +18,7 @@ def report() -> Report:
         Round("forgetful", {"G4": "…"}, Counter({"proxy killed": 1}), [], 7),
     ]
     rounds[1].violations = [bad, excused]
-    return Report({"seed": 5, "settings": {"a": 1}}, rounds)
+    return Report({"seed": 5, "topology": "cluster", "settings": {"a": 1}}, rounds)
 
 
 def test_rows_count_histories_reads_and_violations_of_each_fault() -> None:
@@ -28,6 +28,16 @@ def test_rows_count_histories_reads_and_violations_of_each_fault() -> None:
     assert table["store stopped"] | {"times": "3", "reads": "150"} == table["store stopped"]
     assert table["proxy killed"] | {"G1": "1/1", "G4": "0/1"} == table["proxy killed"]
     assert table["all"] | {"histories": "3", "reads": "157"} == table["all"]
+    assert {row["topology"] for row in table.values()} == {"cluster"}
+
+
+def test_hits_of_all_rounds_are_counted() -> None:
+    """Fresh, negative and stale ones: without any, nothing of the cache was tried."""
+    tried = report()
+    assert tried.hits == 0
+    tried.rounds[0].outcomes = Counter({"read hit": 2, "read hit detail=negative": 1})
+    tried.rounds[2].outcomes = Counter({"read fwd=miss": 4, "read hit": 3, "write": 1})
+    assert tried.hits == 6
 
 
 def test_text_shows_a_violation_with_its_history_and_the_seed() -> None:

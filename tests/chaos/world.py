@@ -19,18 +19,20 @@ from typing import Any, Final
 
 import aiohttp
 
+from proxy.core.cache_key import KeySpace
+from proxy.core.values import CacheKey
 from proxy.embedded.process import PORT_ATTEMPTS_MAX, EngineEndedError, EngineError, free_port
-from tests.chaos.topologies import Single
+from tests.chaos.links import RETRY_S, StoreLinks
+from tests.chaos.topologies import Topology
 from tests.chaos.upstream import UpstreamProcess
+from tests.sim.rig import TABLE
 from tests.support.fault_proxy import FaultProxy
-from tests.support.proxy_process import ENVIRON, RunningProxy, is_ready, spawn_proxy
+from tests.support.proxy_process import ENVIRON, REGION, RunningProxy, is_ready, spawn_proxy
 from tests.support.serving import total
 
 PROXIES: Final = 3
 HEALED_S: Final = 30.0
 """After this long without faults a proxy that does not serve is broken."""
-
-_ASK_EVERY_S: Final = 0.05
 
 
 @dataclass
@@ -38,11 +40,11 @@ class Slot:
     """One place for a proxy; `proxy` is None while there is none.
 
     Args:
-        store_link, upstream_link: on its ways.
+        store_links, upstream_link: on its ways.
         busy: held by the fault that has to do with the process.
     """
 
-    store_link: FaultProxy
+    store_links: StoreLinks
     upstream_link: FaultProxy
     proxy: RunningProxy | None = None
     number: int = 0
@@ -61,7 +63,7 @@ class World:
 
     def __init__(
         self,
-        topology: Single,
+        topology: Topology,
         upstream: UpstreamProcess,
         settings: Mapping[str, Any],
         session: aiohttp.ClientSession,
@@ -71,6 +73,8 @@ class World:
         self.session = session
         self.slots: list[Slot] = []
         self.store_busy = asyncio.Lock()
+        self.items = range(1)
+        """Those that the clients use now."""
         self.ended: list[str] = []
         """Proxies that ended although nobody killed them, and what they said last."""
         self._settings = dict(settings) | {"store.namespace": f"chaos-{uuid.uuid4().hex[:8]}"}
@@ -81,13 +85,9 @@ class World:
         await self.topology.start()
         await asyncio.to_thread(self.upstream.wait)
         for _ in range(PROXIES):
-            links = (
-                FaultProxy(self.topology.primary.address),
-                FaultProxy(self.upstream.address),
-            )
-            for link in links:
-                await link.listen()
-            self.slots.append(Slot(*links))
+            upstream_link = FaultProxy(self.upstream.address)
+            await upstream_link.listen()
+            self.slots.append(Slot(await self.topology.new_links(), upstream_link))
         await asyncio.gather(*(self.start_proxy(slot) for slot in self.slots))
         await self.healed()
 
@@ -96,19 +96,17 @@ class World:
         given = {
             **self._settings,
             "upstream.endpoint": f"http://127.0.0.1:{slot.upstream_link.port}",
-            "store.url": slot.store_link.url,
+            **self.topology.settings(slot.store_links),
         }
         proxy = await self._spawned(given)
         self._numbers += 1
         slot.number, slot.proxy = self._numbers, proxy
 
-    async def listen_again(self, link: FaultProxy) -> None:
-        """Let a link accept connections again; for a moment somebody else may have its port."""
-        while True:
-            try:
-                return await link.listen()
-            except OSError:
-                await asyncio.sleep(_ASK_EVERY_S)
+    def records(self) -> list[CacheKey]:
+        """Return the names of the store's records that the clients use now: items, and a table."""
+        keys = KeySpace(self._settings["store.namespace"], REGION)
+        items = [keys.item(TABLE, {"pk": {"S": str(item)}}).cache_key for item in self.items]
+        return [*items, keys.table_key(TABLE)]
 
     def kill_proxy(self, slot: Slot) -> None:
         """End a slot's process at once."""
@@ -124,16 +122,10 @@ class World:
         if slot.proxy is not None and slot.proxy.child.process.poll() is None:
             os.kill(slot.proxy.child.pid, number)
 
-    def move(self, address: tuple[str, int]) -> None:
-        """Lead every proxy to another store, at once: no turn of the loop lies in between."""
-        for slot in self.slots:
-            slot.store_link.replace_server(address)
-            slot.store_link.cut()
-
     async def tidy(self) -> None:
         """Forget what links keep for tests, and note proxies that ended by themselves."""
+        self.topology.forget()
         for slot in self.slots:
-            slot.store_link.requests.clear()
             slot.upstream_link.requests.clear()
             if slot.proxy is not None and slot.proxy.child.process.poll() is not None:
                 tail = slot.proxy.child.log_tail()
@@ -142,16 +134,17 @@ class World:
                 await self.start_proxy(slot)
 
     async def healed(self) -> None:
-        """Return once every proxy serves from the store and owes it nothing.
+        """Return once the store is whole, and every proxy serves from all of it and owes nothing.
 
         Raises:
             EngineError: one never does.
         """
+        await self.topology.settled()
         for slot in self.slots:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEALED_S):
                     while not await self._serves(slot):  # noqa: ASYNC110 - it cannot tell by itself
-                        await asyncio.sleep(_ASK_EVERY_S)
+                        await asyncio.sleep(RETRY_S)
                     continue
             raise EngineError(f"proxy {slot.number} does not recover: {await self._why(slot)}")
 
@@ -165,7 +158,6 @@ class World:
         """End everything, stopped processes too."""
         for slot in self.slots:
             self.kill_proxy(slot)
-            await slot.store_link.close()
             await slot.upstream_link.close()
         await self.topology.close()
         self.upstream.child.process.kill()
@@ -186,8 +178,9 @@ class World:
 
     async def _serves(self, slot: Slot) -> bool:
         shown = await self._ops(slot, "/metrics")
+        wanting = ("dynaside_store_nodes_out", "dynaside_store_flaw", "dynaside_debts")
         serving = total(shown, "dynaside_store_serving") == 1.0
-        return serving and total(shown, "dynaside_debts") == 0.0
+        return serving and not any(total(shown, each) for each in wanting)
 
     async def _why(self, slot: Slot) -> str:
         """Return what a proxy says about its store, and the end of its log."""
@@ -206,7 +199,7 @@ class World:
 
 @asynccontextmanager
 async def running_world(
-    topology: Single, settings: Mapping[str, Any], *, seed: str
+    topology: Topology, settings: Mapping[str, Any], *, seed: str
 ) -> AsyncIterator[World]:
     """Run a world for as long as the block lasts."""
     async with AsyncExitStack() as stack:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Protocol
 
 WAIT_S: Final = 30.0
 """After this long a test that waits for traffic fails."""
 
 _CHUNK_BYTES: Final = 65536
+
+
+class Source(Protocol):
+    """What a connection's bytes are read from."""
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return some bytes, nothing at the end."""
+        ...
 
 
 class FaultProxy:
@@ -118,9 +126,7 @@ class FaultProxy:
             return await asyncio.open_unix_connection(self._server)
         return await asyncio.open_connection(*self._server)
 
-    async def _forward(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, kind: str
-    ) -> None:
+    async def _forward(self, source: Source, target: asyncio.StreamWriter, kind: str) -> None:
         while chunk := await source.read(_CHUNK_BYTES):
             if kind == "requests":
                 self.requests.append(chunk)
