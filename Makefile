@@ -77,6 +77,11 @@ sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: model
+model: export MODEL = long
+model: .venv/.dev ## compare the scripts with the model in larger scenarios too (some minutes)
+	@.venv/bin/python -m pytest tests/model/test_scripts_against_model.py -k 'not without' $(ARGS)
+
 .PHONY: chaos
 chaos: .venv/.dev ## break real processes for CHAOS_S= seconds; SEED= PROFILE= TOPOLOGY= REPORT=
 	@.venv/bin/python -m tests.chaos --seconds $(CHAOS_S) --topology $(TOPOLOGY) \

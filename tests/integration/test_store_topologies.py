@@ -18,13 +18,13 @@ import aiohttp
 import pytest
 
 from proxy.core.cache_key import KeySpace
-from proxy.core.errors import StoreUnavailable
+from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import ItemIdentity, RecordState, Sighting, WriteOutcome
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
-from proxy.core.values import FenceResult, TableName
+from proxy.core.values import CacheKey, FenceResult, TableName
 from proxy.edge.redis_connection import Address
-from proxy.edge.redis_slots import slot_of
+from proxy.edge.redis_slots import slot_of, tag_in
 from proxy.edge.redis_store import RedisStore
 from proxy.embedded.dynamodb import RunningDynamoDB
 from proxy.embedded.valkey import redis_binary
@@ -229,6 +229,33 @@ async def test_what_comes_with_its_slot_is_not_served_and_still_protects(
             assert (await seen(store, pending)).state is RecordState.PENDING
         ended = await store.end(pending, token=token, outcome=WriteOutcome.ABORTED)
         assert ended is FenceResult.INVALIDATED
+
+
+async def test_a_node_that_took_a_slot_takes_no_strict_writes_until_it_is_settled(
+    cluster: ClusterTopology,
+) -> None:
+    """Its new epoch is a new incarnation, which an older primary might still serve beside."""
+    giver, taker, other = cluster.servers[:3]
+    seeds, theirs = (Address(*giver.address),), CacheKey(b"{%b}" % tag_in(16384 // 3 + 1))
+    times = options("", cluster=seeds, quarantine_s=4.0, heartbeat_age_s_max=3.0)
+    for node in cluster.servers:
+        node.ask("CONFIG", "SET", "min-replicas-max-lag", "1")
+    async with live_lanes(times) as live:
+        await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
+        former = (await live.routes.lanes_for(theirs).pick_soon(settled=True))[1].incarnation
+        await asyncio.to_thread(move_slot, 0, giver, taker, [other])
+        lanes = live.routes.lanes_for(theirs)
+        await live.until(lambda: lanes.connected and lanes.pick_any()[1].incarnation != former)
+        with pytest.raises(StoreUnavailable) as refused:
+            await lanes.pick_soon(settled=True)
+        assert refused.value.failure is StoreFailure.UNSETTLED
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    await lanes.pick_soon(settled=True)
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.05)
 
 
 async def seen(store: RedisStore, item: ItemIdentity) -> Sighting:

@@ -3,9 +3,12 @@
 The scenarios are explored with the specification, which also checks the promise to readers. Each
 call that any order of steps ever made, on each record it was made on, is then made on the real
 store: same reply, same record, same time to live. A grid adds the pairs that no scenario comes to.
+`make model` explores larger scenarios too.
 """
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -30,7 +33,13 @@ SCENARIOS = [
     _scenario("reader forcing", "put", "warm crash rcrash refuse expiry"),
     _scenario("reader reader", "table", "warm crash rcrash refuse expiry"),
     _scenario("reader", "put update", "warm crash refuse expiry"),
-    _scenario("reader reader", "put update", "warm crash refuse"),
+    _scenario("reader reader", "put put", "warm crash refuse expiry"),
+    _scenario("reader reader", "outsider update", "warm refuse flush ackonly"),
+    _scenario("reader reader reader", "put", "warm crash rcrash refuse"),
+    _scenario("reader reader reader", "put", "crash refuse flush ackonly"),
+    _scenario("reader reader reader", "outsider", "warm expiry ackonly"),
+    _scenario("reader", "put put put", "warm crash refuse expiry"),
+    _scenario("reader", "outsider put update", "warm refuse ackonly"),
     _scenario("reader", "put put", "early crash refuse flush ackonly expiry"),
     _scenario("reader", "put table", "warm crash refuse expiry"),
     _scenario("reader", "put table", "warm early crash refuse flush ackonly"),
@@ -48,6 +57,17 @@ SCENARIOS = [
     _scenario("reader", "table", "warm crash table-failover"),
     _scenario("reader reader", "put table", "warm refuse table-failover"),
 ]
+
+if os.environ.get("MODEL") == "long":
+    SCENARIOS += [
+        _scenario("reader reader", "put update", "warm crash refuse expiry"),
+        _scenario("reader reader", "put put", "early crash refuse flush ackonly"),
+        _scenario("reader reader", "outsider put", "early crash refuse flush ackonly expiry"),
+        _scenario("reader reader reader", "put", "warm crash rcrash refuse expiry"),
+        _scenario("reader reader reader", "put", "early crash refuse flush ackonly expiry"),
+        _scenario("reader", "put put put", "early crash refuse flush ackonly"),
+        _scenario("reader", "outsider put update", "warm crash refuse expiry ackonly"),
+    ]
 
 
 @pytest.fixture(scope="module")
