@@ -55,6 +55,7 @@ FAMILIES: Final = {
     "yarl": "aiohttp",  # aiohttp's own type of URLs
     "aiobotocore": "botocore",
     "boto3": "botocore",
+    "hiredis": "redis",  # redis-py's own reader and writer of the protocol
     "pydantic_core": "pydantic",
 }
 """Packages that are one library."""
