@@ -20,6 +20,7 @@ import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import Proven
 from proxy.edge.redis_command import Command, Replies
 from proxy.edge.redis_connection import Connect, said_by
 from proxy.edge.redis_pipeline import Pipeline, Pushed, Submission
@@ -54,6 +55,7 @@ class Lane:
         up: whether commands can be submitted.
         problem: why it is not up; None while it is, or before the first attempt has ended.
         pushes: whether what the store pushes comes through on this connection.
+        source: what will tell of changes to what is read now; kept by `redis_tracking`.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Lane:
         self.up = False
         self.problem: StoreUnavailable | None = None
         self.pushes = False
+        self.source: Proven | None = None
 
     def submit(self, *commands: Command) -> asyncio.Future[Replies]:
         """Queue commands for one round trip; the future gets one reply each, errors in place.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.redis_command import Command, Replies, checked
@@ -20,9 +21,10 @@ from proxy.edge.redis_heartbeat import GateKey, Heartbeat, RoundTrip
 from proxy.edge.redis_lane import Lane
 from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_primary import PrimaryView
+from proxy.edge.redis_tracking import Tracking
 from proxy.edge.scripts import STEPS, load_script
 from proxy.flow.events import Emit, StoreConnections, StoreServing
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 
 
 class RedisLanes:
@@ -56,15 +58,32 @@ class RedisLanes:
         self._next = 0
         self._told: tuple[bool, str] | None = None
         self._doubts = 0
+        self._trackings: list[Tracking] = []
+        self._ping_s = math.inf
         self._tasks: asyncio.TaskGroup | None = None
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            for lane in self._lanes:
-                tasks.create_task(lane.serve())
-            tasks.create_task(self._beat())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for lane in self._lanes:
+                    tasks.create_task(lane.serve())
+                tasks.create_task(self._beat())
+                tasks.create_task(self._prove())
+        finally:
+            for tracking in self._trackings:
+                tracking.stop()
+
+    def track(self, feed: NearFeed, *, ping_s: float) -> None:
+        """Let every connection tell of changes to what is read on it; before they are made.
+
+        Args:
+            feed: takes what they push.
+            ping_s: how often each one proves that nothing it pushed is still on its way.
+        """
+        self._trackings = [Tracking(lane, feed, self._clock) for lane in self._lanes]
+        self._ping_s = ping_s
 
     @property
     def fitness(self) -> FitnessWatch:
@@ -148,6 +167,8 @@ class RedisLanes:
         for index, view in enumerate(self._views):
             if view is not None:
                 self._views[index] = replace(view, gate_in_s=math.inf)
+        for tracking in self._trackings:
+            tracking.doubt()
         if self._tasks is not None and self.connected:
             self._tasks.create_task(self._beat_once())
 
@@ -155,12 +176,16 @@ class RedisLanes:
         async def greet(round_trip: RoundTrip) -> None:
             load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
             checked(await round_trip(*load))
+            for tracking in self._trackings[index : index + 1]:
+                await tracking.start(round_trip)
             self._heartbeat.connected()
             self._views[index] = await self._ask(round_trip)
 
         def changed() -> None:
             if not self._lanes[index].up:
                 self._views[index] = None
+                for tracking in self._trackings[index : index + 1]:
+                    tracking.stop()
             open_now = sum(lane.up for lane in self._lanes)
             if open_now:
                 self._any_up.set()
@@ -169,12 +194,17 @@ class RedisLanes:
             self._emit(StoreConnections(open_now, int(self._lanes[index].up)))
             self._tell_serving()
 
+        def pushed(push: list[Any]) -> None:
+            for tracking in self._trackings[index : index + 1]:
+                tracking.take(push)
+
         return Lane(
             connect=self._connect,
             greet=greet,
             changed=changed,
             clock=self._clock,
             limits=self._options.limits,
+            pushed=pushed,
         )
 
     async def _ask(self, round_trip: RoundTrip) -> PrimaryView:
@@ -229,6 +259,15 @@ class RedisLanes:
             lane.reconnect()
         elif self._views[index] is before:
             self._views[index] = view
+
+    async def _prove(self) -> None:
+        """Have lanes proven that may serve: a connection to no primary tells of nothing."""
+        while True:
+            await self._clock.sleep(self._ping_s)
+            now_s = self._clock.monotonic_s()
+            for index, tracking in enumerate(self._trackings):
+                if self._may_serve(index, now_s):
+                    tracking.ping()
 
     def _may_serve(self, index: int, now_s: float) -> bool:
         view = self._views[index]
