@@ -116,7 +116,7 @@ class Courier:
         """
         try:
             homes = [self._routes.lanes_for(cache_key) for cache_key, _ in asked]
-            if all(each is homes[0] for each in homes):
+            if homes.count(homes[0]) == len(homes):
                 lane, view = homes[0].pick_serving()
                 source = lane.source  # of now: what is void by the time of the reply stays void
                 replies = await lane.submit(*(command for _, command in asked))

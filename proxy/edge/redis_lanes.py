@@ -128,8 +128,7 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none.
         """
-        now_s = self._clock.monotonic_s()
-        return self._pick(lambda index: self._may_serve(index, now_s))
+        return self._pick(self._may_serve)
 
     def pick_any(self) -> tuple[Lane, PrimaryView]:
         """Return a lane that is connected: fences need no more than that.
@@ -137,12 +136,10 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none.
         """
-        return self._pick(lambda index: self._lanes[index].up)
+        return self._pick(lambda index, _: self._lanes[index].up)
 
     def _pick_settled(self) -> tuple[Lane, PrimaryView]:
-        now_s = self._clock.monotonic_s()
-
-        def suits(index: int) -> bool:
+        def suits(index: int, now_s: float) -> bool:
             view = self._views[index]
             return self._lanes[index].up and view is not None and view.settled(now_s)
 
@@ -278,12 +275,12 @@ class RedisLanes:
             and view.gate_open(now_s)
         )
 
-    def _pick(self, suits: Callable[[int], bool]) -> tuple[Lane, PrimaryView]:
-        count = len(self._lanes)
+    def _pick(self, suits: Callable[[int, float], bool]) -> tuple[Lane, PrimaryView]:
+        count, now_s = len(self._lanes), self._clock.monotonic_s()
         for offset in range(count):
             index = (self._next + offset) % count
             view = self._views[index]
-            if view is not None and suits(index):
+            if view is not None and suits(index, now_s):
                 self._next = index + 1
                 return self._lanes[index], view
         raise StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")

@@ -6,7 +6,7 @@ Redis's exceptions stop here and below. Needs Redis ≥ 7.0 or Valkey ≥ 7.2 (s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -277,9 +277,9 @@ class RedisStore:
             (await self._scope_step(table_key, Need.CONNECTED, "identify", more=more)).reply
         )
 
-    async def _read(
+    def _read(
         self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
-    ) -> list[Told]:
+    ) -> Awaitable[list[Told]]:
         """Read an item's and its table's record, each with the view of the connection it came by.
 
         Where both are on one server the item's comes first. Where they are not, the table's may: a
@@ -287,7 +287,7 @@ class RedisStore:
         """
         command = lookup_command(layout, identity.cache_key, names)
         table = ("GET", identity.table_key)
-        return await self._courier.read((identity.cache_key, command), (identity.table_key, table))
+        return self._courier.read((identity.cache_key, command), (identity.table_key, table))
 
     async def _table_of(self, identity: ItemIdentity, need: Need) -> Told | None:
         """Read a table's record for a writer; None where its server is out, or not settled."""
