@@ -23,7 +23,7 @@ from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.redis_tracking import Tracking
 from proxy.edge.scripts import STEPS, load_script
-from proxy.flow.events import Emit, StoreConnections, StoreServing
+from proxy.flow.events import Emit, StoreConnections, StoreDetour, StoreServing
 from proxy.flow.ports import Clock, NearFeed
 
 
@@ -189,6 +189,8 @@ class RedisLanes:
             else:
                 self._any_up.clear()
             self._emit(StoreConnections(open_now, int(self._lanes[index].up)))
+            if self._lanes[index].up and not self._lanes[index].pushes:
+                self._emit(StoreDetour())
             self._tell_serving()
 
         def pushed(push: list[Any]) -> None:

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.values import CacheKey
+from proxy.edge import redis_lane
 from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_slots import tag_in
+from proxy.edge.redis_wire import PublicWire, Receiver, Wire
 from proxy.embedded.valkey import RunningStore, start_valkey
-from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.events import StoreConnections, StoreDetour, StoreEvictions, StoreServing
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.hand_clock import HandClock
 from tests.support.heard_feed import HeardFeed
@@ -185,6 +188,24 @@ async def test_doubted_lanes_serve_again_after_a_heartbeat(valkey: RunningStore)
         _, view = live.lanes.pick_any()
         assert not view.gate_open(view.sent_s + 1e9)
         await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_redis_py_that_hides_its_transport_still_serves(
+    valkey: RunningStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its public methods, and the operator is told; nothing is tracked then."""
+
+    async def detour(connection: AbstractConnection, receiver: Receiver) -> Wire:
+        return PublicWire(connection, receiver)
+
+    monkeypatch.setattr(redis_lane, "take_over", detour)
+    feed = HeardFeed()
+    async with live_lanes(options(valkey.url, lanes=1), feed=feed) as live:
+        await live.until(lambda: live.lanes.serving)
+        lane, _ = live.lanes.pick_serving()
+        assert await lane.submit(("ECHO", "a"), ("PING",)) == [b"a", b"PONG"]
+        assert lane.source is None
+        assert StoreDetour() in live.events
 
 
 async def test_tracked_lanes_tell_of_changes_and_prove_it_while_they_may_serve(
