@@ -72,6 +72,11 @@ bench-levels: OUT = tests/bench/results/levels.json
 bench-levels: .venv/.dev .venv/.project ## count what levels and write modes cost; OUT= as above
 	@.venv/bin/python -m tests.bench.levels --out '$(OUT)'
 
+.PHONY: bench-lanes
+bench-lanes: OUT = tests/bench/results/lanes.json
+bench-lanes: .venv/.dev .venv/.project ## measure connections to the store, beside what they were; OUT= as above
+	@.venv/bin/python -m tests.bench.lanes --out '$(OUT)'
+
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \

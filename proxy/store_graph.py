@@ -18,17 +18,21 @@ from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.redis_topology import build_topology
 from proxy.flow.events import Emit
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 from proxy.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltStore:
-    """The store, what keeps it connected while it is awaited, and what is wrong with it."""
+    """The store, what keeps it connected while it is awaited, and what is wrong with it.
+
+    `track` lets its connections tell of changes, before they are made.
+    """
 
     store: RedisStore
     keep_connected: Callable[[], Coroutine[Any, Any, None]]
     flaws: Callable[[], tuple[Flaw, ...]]
+    track: Callable[[NearFeed, float], None]
 
 
 def build_store(settings: Settings, keys: KeySpace, clock: Clock, emit: Emit) -> BuiltStore:
@@ -42,7 +46,12 @@ def build_store(settings: Settings, keys: KeySpace, clock: Clock, emit: Emit) ->
         clock=clock,
         layout_of=lambda table: settings.policy_of(table).layout,
     )
-    return BuiltStore(store, topology.serve, lambda: topology.flaws)
+    return BuiltStore(
+        store,
+        topology.serve,
+        lambda: topology.flaws,
+        lambda feed, ping_s: topology.track(feed, ping_s=ping_s),
+    )
 
 
 def _any_strict(settings: Settings) -> bool:

@@ -55,6 +55,7 @@ FAMILIES: Final = {
     "yarl": "aiohttp",  # aiohttp's own type of URLs
     "aiobotocore": "botocore",
     "boto3": "botocore",
+    "hiredis": "redis",  # redis-py's own reader and writer of the protocol
     "pydantic_core": "pydantic",
 }
 """Packages that are one library."""
@@ -76,6 +77,7 @@ LONG_MODULES: Final = {
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
     "proxy/flow/events.py": "one value per fact",
     "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
+    "proxy/flow/ports.py": "one Protocol beside the other",
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",

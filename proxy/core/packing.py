@@ -139,7 +139,7 @@ def unpacked_sighting(seen: Sighting, attributes: Attributes | None, decompress:
     entry = unpacked(seen.entry, attributes, decompress)
     if entry is None:
         return replace(seen, state=RecordState.PENDING, entry=None)
-    return replace(seen, entry=entry)
+    return seen if entry is seen.entry else replace(seen, entry=entry)
 
 
 def _joined(texts: Mapping[bytes, bytes]) -> bytes:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from proxy.core.values import Digest, Generation, Incarnation, Layout
@@ -56,7 +57,7 @@ class Packing(IntEnum):
     FIELDS = 4
 
 
-_PACKINGS: Final = frozenset(Packing)
+_PACKINGS: Final[dict[int, Packing]] = {packing.value: packing for packing in Packing}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ def decode_record(raw: bytes) -> Record:
         return FOREIGN
 
 
+@lru_cache(maxsize=128)  # every lookup reads its table's record, which seldom changes
 def decode_scope(raw: bytes) -> ScopeRecord | None:
     """Decode a scope's record; None for a format this release does not know."""
     try:
@@ -256,7 +258,8 @@ def _decode_entry(raw: bytes) -> Entry | None:
     state, version, incarnation, generation, digest, *times, flags, item_bytes, crc32 = (
         _ENTRY.unpack_from(raw)
     )
-    if state != b"V" or version != RECORD_FORMAT or flags & ~_NEGATIVE not in _PACKINGS:
+    packing = _PACKINGS.get(flags & ~_NEGATIVE)
+    if state != b"V" or version != RECORD_FORMAT or packing is None:
         return None
     filled_ms, soft_ms, hard_ms = times
     return Entry(
@@ -270,5 +273,5 @@ def _decode_entry(raw: bytes) -> Entry | None:
         item_bytes=item_bytes,
         crc32=crc32,
         body=raw[_ENTRY.size :],
-        packing=Packing(flags & ~_NEGATIVE),
+        packing=packing,
     )

@@ -104,12 +104,14 @@ class EventLog:
         self._repeats = _Repeats(monotonic_s, quiet_s)
         self._serving: events.StoreServing | None = None
         self._fit = True
+        self._detour = False
         self._breaker_closed = True
         self._debts = 0
         self._credentials: tuple[str, bool] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.StoreServing: self._on_serving,
             events.StoreFitness: self._on_fitness,
+            events.StoreDetour: self._on_detour,
             events.BreakerMoved: self._on_breaker,
             events.CredentialsChanged: self._on_credentials,
             events.UpstreamSilent: self._on_upstream_silent,
@@ -138,6 +140,11 @@ class EventLog:
             self._log.info("store serving", why=event.why)
         else:
             self._log.warning("store not serving", why=event.why)
+
+    def _on_detour(self, _: events.StoreDetour) -> None:
+        if not self._detour:  # once per process: every connection goes the same way
+            self._detour = True
+            self._log.warning("store connections go the slower way", why="redis-py has changed")
 
     def _on_fitness(self, event: events.StoreFitness) -> None:
         for flaw in event.flaws:

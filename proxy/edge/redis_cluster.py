@@ -9,6 +9,7 @@ its entry is of another incarnation, while its markers and tombstones hold as th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -32,7 +33,7 @@ from proxy.flow.events import (
     StoreFitness,
     StoreServing,
 )
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 
 NODES_MAX: Final = 1000  # what the specification recommends as the most
 _ASKED_AT_ONCE: Final = 3
@@ -71,6 +72,7 @@ class RedisCluster:
         self._tasks: asyncio.TaskGroup | None = None
         self._map_wanted = True
         self._problem = "the cluster's map is not known yet"
+        self._track: Callable[[RedisLanes], None] = lambda _: None
         self._told: StoreServing | None = None
         self._told_fitness: StoreFitness | None = None
 
@@ -84,6 +86,10 @@ class RedisCluster:
                     await self._clock.sleep(_LOOK_S)
                     if self._map_wanted or not all(each.lanes.connected for each in self._mapped):
                         break
+
+    def track(self, feed: NearFeed, *, ping_s: float) -> None:
+        """Let every connection tell of changes to what is read on it; before `serve`."""
+        self._track = lambda lanes: lanes.track(feed, ping_s=ping_s)
 
     @property
     def serving(self) -> bool:
@@ -220,6 +226,7 @@ class RedisCluster:
             clock=self._clock,
             emit=partial(self._heard, node),
         )
+        self._track(node.lanes)
         node.task = self._tasks.create_task(node.lanes.serve())
         return node
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import redis.exceptions
 
@@ -12,6 +12,24 @@ from proxy.edge.scripts import STEPS, load_script
 
 Command = tuple[bytes | str | int | float, ...]
 Replies = list[Any]
+
+_ERRORS: Final[dict[str, type[redis.exceptions.ResponseError]]] = {
+    "ASK": redis.exceptions.AskError,
+    "MOVED": redis.exceptions.MovedError,
+    "NOSCRIPT": redis.exceptions.NoScriptError,
+}
+
+
+def reply_error(text: str) -> redis.exceptions.ResponseError:
+    """Return the error that a server's reply tells of; only those with a class that we tell apart.
+
+    Redirections carry where to go instead of their first word.
+    """
+    word, _, rest = text.partition(" ")
+    try:
+        return _ERRORS[word](rest)
+    except (KeyError, ValueError):  # another error, or a redirection that leads nowhere
+        return redis.exceptions.ResponseError(text)
 
 
 def step_command(step: str, cache_key: CacheKey, *arguments: bytes | int | str) -> Command:

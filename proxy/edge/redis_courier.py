@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, assert_never
 from redis.exceptions import AskError, MovedError, NoScriptError
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import Proven
 from proxy.core.store_fitness import Flaw
 from proxy.core.values import CacheKey
 from proxy.edge.redis_command import Command, Replies, with_text
@@ -85,10 +86,11 @@ class Need(Enum):
 
 
 class Told(NamedTuple):
-    """A reply, and what is known of the connection that brought it."""
+    """A reply, what is known of the connection that brought it, and who tells of changes to it."""
 
     reply: Any
     view: PrimaryView
+    source: Proven | None = None
 
 
 class Courier:
@@ -114,10 +116,11 @@ class Courier:
         """
         try:
             homes = [self._routes.lanes_for(cache_key) for cache_key, _ in asked]
-            if all(each is homes[0] for each in homes):
+            if homes.count(homes[0]) == len(homes):
                 lane, view = homes[0].pick_serving()
+                source = lane.source  # of now: what is void by the time of the reply stays void
                 replies = await lane.submit(*(command for _, command in asked))
-                told = [Told(reply, view) for reply in replies]
+                told = [Told(reply, view, source) for reply in replies]
             else:
                 told = await _read_each(homes, [command for _, command in asked])
         except StoreUnavailable as unavailable:
@@ -161,9 +164,10 @@ class Courier:
 
 async def _read_each(homes: list[RedisLanes], commands: list[Command]) -> list[Told]:
     picked = [home.pick_serving() for home in homes]
+    views = [(view, lane.source) for lane, view in picked]
     pairs = zip(picked, commands, strict=True)
     replies = await asyncio.gather(*(lane.submit(command) for (lane, _), command in pairs))
-    return [Told(reply, view) for (_, view), (reply,) in zip(picked, replies, strict=True)]
+    return [Told(reply, *view) for view, (reply,) in zip(views, replies, strict=True)]
 
 
 async def _pick(lanes: RedisLanes, need: Need) -> tuple[Lane, PrimaryView]:

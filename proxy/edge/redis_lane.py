@@ -1,44 +1,38 @@
 """Performs round trips to the store over one connection that many callers share.
 
-A *lane* is one connection owned by one worker task. Callers queue commands and wait on futures;
-the worker sends everything queued as one pipeline, reads the replies and settles the futures. So a
-cancelled caller never kills the connection, and a hundred concurrent reads cost one write and one
-read of the socket. redis-py makes, authenticates and parses the connection.
+A *lane* keeps one connection. Callers queue commands and wait on futures; once per turn of the loop
+everything queued goes out in one write, behind what is on its way already, and replies settle the
+futures as they come. So a cancelled caller never kills the connection, and a hundred concurrent
+reads cost one write and one read of the socket. redis-py makes and authenticates the connection;
+`redis_pipeline` works on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import redis.exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import Proven
 from proxy.edge.redis_command import Command, Replies
 from proxy.edge.redis_connection import Connect, said_by
+from proxy.edge.redis_pipeline import Pipeline, Pushed, Submission
+from proxy.edge.redis_wire import PublicWire, take_over
 from proxy.flow.ports import Clock
 
-BATCH_COMMANDS_MAX: Final = 512
-ROUNDS_MAX: Final = 10  # time-outs that one batch may last while its replies keep coming
-_ONE_MORE_TURN_S: Final = 0.02
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-@dataclass(slots=True)
-class _Submission:
-    commands: tuple[Command, ...]
-    settled: asyncio.Future[Replies]
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """Bounds of one lane: seconds per round trip and per connect, commands that may wait."""
+    """Bounds of one lane: seconds per silence and per connect, callers that may wait to send."""
 
     timeout_s: float
     connect_timeout_s: float
@@ -53,8 +47,15 @@ class Lane:
         greet: called on every new connection with a function that does one round trip on it;
             raises StoreUnavailable to refuse the server.
         changed: called after the lane went up or down.
-        clock: time and sleep.
+        clock: sleep.
         limits: bounds.
+        pushed: takes what the store pushes by itself, before any reply that comes behind it.
+
+    Attributes:
+        up: whether commands can be submitted.
+        problem: why it is not up; None while it is, or before the first attempt has ended.
+        pushes: whether what the store pushes comes through on this connection.
+        source: what will tell of changes to what is read now; kept by `redis_tracking`.
     """
 
     def __init__(
@@ -65,17 +66,23 @@ class Lane:
         changed: Callable[[], None],
         clock: Clock,
         limits: LaneLimits,
+        pushed: Pushed = lambda _: None,
     ) -> None:
         self._make_connection = connect
         self._greet = greet
         self._changed = changed
         self._clock = clock
         self._limits = limits
-        self._queue: deque[_Submission] = deque()
-        self._queued = asyncio.Event()
+        self._pushed = pushed
+        self._queue: deque[Submission] = deque()
+        self._flushing = False
         self._leaving = False
+        self._over = asyncio.Event()
+        self._pipeline: Pipeline | None = None
         self.up = False
         self.problem: StoreUnavailable | None = None
+        self.pushes = False
+        self.source: Proven | None = None
 
     def submit(self, *commands: Command) -> asyncio.Future[Replies]:
         """Queue commands for one round trip; the future gets one reply each, errors in place.
@@ -83,31 +90,38 @@ class Lane:
         Raises:
             StoreUnavailable: the lane is down or full; nothing was queued.
         """
+        assert commands, "a round trip without a command"
         if not self.up:
             raise StoreUnavailable(StoreFailure.CLOSED, "not connected to the store")
         if len(self._queue) >= self._limits.queue_max:
             raise StoreUnavailable(StoreFailure.FULL, "too many commands wait for the store")
-        settled: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Submission(commands, settled))
-        self._queued.set()
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[Replies] = loop.create_future()
+        self._queue.append(Submission(commands, settled))
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush)
         return settled
 
     def reconnect(self) -> None:
         """Leave this connection: its server is not the primary it was."""
         self._leaving = True
-        self._queued.set()
+        if self.up and self._pipeline is not None:
+            self._pipeline.leave(_primary_changed())
 
     async def serve(self) -> None:
         """Connect, work, and connect again for ever; cancel to stop."""
         attempt = 0
         while True:
             connection: AbstractConnection | None = None
+            self._over.clear()
             self._leaving = False  # from here on: what is told while it connects counts too
             try:
                 connection = await self._make_connection()
-                await self._open(connection)
+                self._pipeline = await self._open(connection)
+                await self._introduce(self._pipeline)
                 attempt = 0
-                await self._work(connection)
+                await self._over.wait()
             except StoreUnavailable as problem:
                 self._went_down(problem)
             finally:
@@ -116,90 +130,76 @@ class Lane:
             attempt += 1
             await self._clock.sleep(backoff_s * self._clock.uniform(0.5, 1.0))
 
-    async def _open(self, connection: AbstractConnection) -> None:
+    async def _open(self, connection: AbstractConnection) -> Pipeline:
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable(StoreFailure.CONNECT, said_by(error)) from error
+        pipeline = Pipeline(
+            timeout_s=self._limits.connect_timeout_s,
+            room=self._room_came,
+            pushed=self._pushed,
+            ended=self._ended,
+        )
+        pipeline.wire = await take_over(connection, pipeline)
+        self.pushes = not isinstance(pipeline.wire, PublicWire)
+        return pipeline
 
+    async def _introduce(self, pipeline: Pipeline) -> None:
         async def round_trip(*commands: Command) -> Replies:
-            return await self._exchange(connection, commands, self._limits.connect_timeout_s)
+            settled: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
+            pipeline.send([Submission(commands, settled)])
+            return await settled
 
         await self._greet(round_trip)
+        pipeline.wait_at_most(self._limits.timeout_s)
         self.up, self.problem = True, None
         self._changed()
+        if self._leaving:
+            pipeline.leave(_primary_changed())
 
-    async def _work(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._queued.wait()
-            if self._leaving:
-                raise StoreUnavailable(StoreFailure.CLOSED, "the store's primary changed")
-            batch = self._next_batch()
-            commands = tuple(command for each in batch for command in each.commands)
-            if not commands:
-                continue
-            try:
-                replies = await self._exchange(connection, commands, self._limits.timeout_s)
-            except BaseException as error:
-                self._fail(batch, error)
-                raise
-            at = 0
-            for each in batch:
-                count = len(each.commands)
-                if not each.settled.done():
-                    each.settled.set_result(replies[at : at + count])
-                at += count
-
-    def _next_batch(self) -> list[_Submission]:
-        batch: list[_Submission] = []
-        size = 0
-        while self._queue and size < BATCH_COMMANDS_MAX:
+    def _flush(self) -> None:
+        """Send what is queued, as far as the pipeline has room for it."""
+        self._flushing = False
+        pipeline, batch = self._pipeline, []
+        room = pipeline.room if pipeline is not None else 0
+        while self._queue and room > 0:
             submission = self._queue.popleft()
             if not submission.settled.done():  # its caller gave up before anything was sent
                 batch.append(submission)
-                size += len(submission.commands)
-        if not self._queue:
-            self._queued.clear()
-        return batch
+                room -= len(submission.commands)
+        if pipeline is not None and batch:
+            pipeline.send(batch)
 
-    async def _exchange(
-        self, connection: AbstractConnection, commands: tuple[Command, ...], timeout_s: float
-    ) -> Replies:
-        replies: Replies = []
-        work = asyncio.ensure_future(_converse(connection, commands, replies))
-        try:
-            await while_it_moves(work, replies, timeout_s)
-        except (redis.exceptions.RedisError, OSError) as error:
-            reason = f"the store's connection broke: {type(error).__name__}"
-            raise StoreUnavailable(StoreFailure.RESET, reason) from error
-        finally:
-            work.cancel()
-        return replies
+    def _room_came(self) -> None:
+        if self._queue and not self._flushing:
+            self._flush()
+
+    def _ended(self, problem: StoreUnavailable) -> None:
+        if self.up:
+            self._went_down(problem)
+        self._over.set()
 
     def _went_down(self, problem: StoreUnavailable) -> None:
         self.up, self.problem = False, problem
-        waiting, self._queue = list(self._queue), deque()
-        self._queued.clear()
-        self._fail(waiting, problem)
+        self._fail_queue(problem)
         self._changed()
 
-    def _fail(self, submissions: list[_Submission], error: BaseException) -> None:
-        problem = (
-            error
-            if isinstance(error, StoreUnavailable)
-            else StoreUnavailable(StoreFailure.CLOSED, "the store's connection was closed")
-        )
-        for submission in submissions:
-            if not submission.settled.done():
-                # One exception object each: they get different tracebacks.
-                submission.settled.set_exception(StoreUnavailable(problem.failure, str(problem)))
+    def _fail_queue(self, problem: StoreUnavailable) -> None:
+        waiting, self._queue = self._queue, deque()
+        for submission in waiting:
+            submission.fail(problem)
 
     async def _close(self, connection: AbstractConnection | None) -> None:
         if self.up:  # still up: this process is stopping, which is no news about the store
             self.up = False
-            waiting, self._queue = list(self._queue), deque()
-            self._fail(waiting, StoreUnavailable(StoreFailure.CLOSED, "stopping"))
+            self._fail_queue(StoreUnavailable(StoreFailure.CLOSED, "stopping"))
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            reason = "the store's connection was closed"
+            pipeline.end(StoreUnavailable(StoreFailure.CLOSED, reason))
+            pipeline.wire.close()
         if connection is None:
             return
         # It is gone either way.
@@ -208,40 +208,5 @@ class Lane:
                 await connection.disconnect(nowait=True)
 
 
-async def while_it_moves(work: asyncio.Future[None], replies: Replies, timeout_s: float) -> None:
-    """Wait for a batch as long as replies keep coming: `timeout_s` bounds each silence.
-
-    A batch of large replies may rightly take longer than one time-out as a whole. And where
-    this process itself stood still, the replies lie in the socket when the timer fires: one
-    more turn of the loop brings them in. ROUNDS_MAX bounds the whole: a store that dribbles is as
-    good as silent to whoever waits for the last reply.
-    """
-    for _ in range(ROUNDS_MAX):
-        before = len(replies)
-        for patience_s in (timeout_s, _ONE_MORE_TURN_S):
-            done, _ = await asyncio.wait({work}, timeout=patience_s)
-            if done:
-                return work.result()
-            if len(replies) > before:
-                break
-        else:
-            raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is silent")
-    raise StoreUnavailable(StoreFailure.TIMEOUT, "the store is too slow")
-
-
-async def _converse(
-    connection: AbstractConnection, commands: tuple[Command, ...], replies: Replies
-) -> None:
-    """Send a batch and append each reply as it comes."""
-    packed = connection.pack_commands(commands)
-    await connection.send_packed_command(packed, check_health=False)
-    for _ in commands:
-        replies.append(await _read(connection))
-
-
-async def _read(connection: AbstractConnection) -> Any:
-    try:
-        # math.inf: no time-out of redis-py's own; the whole batch has one.
-        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
-    except redis.exceptions.ResponseError as error:
-        return error
+def _primary_changed() -> StoreUnavailable:
+    return StoreUnavailable(StoreFailure.CLOSED, "the store's primary changed")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.redis_command import Command, Replies, checked
@@ -20,9 +21,10 @@ from proxy.edge.redis_heartbeat import GateKey, Heartbeat, RoundTrip
 from proxy.edge.redis_lane import Lane
 from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_primary import PrimaryView
+from proxy.edge.redis_tracking import Tracking
 from proxy.edge.scripts import STEPS, load_script
-from proxy.flow.events import Emit, StoreConnections, StoreServing
-from proxy.flow.ports import Clock
+from proxy.flow.events import Emit, StoreConnections, StoreDetour, StoreServing
+from proxy.flow.ports import Clock, NearFeed
 
 
 class RedisLanes:
@@ -56,15 +58,32 @@ class RedisLanes:
         self._next = 0
         self._told: tuple[bool, str] | None = None
         self._doubts = 0
+        self._trackings: list[Tracking] = []
+        self._ping_s = math.inf
         self._tasks: asyncio.TaskGroup | None = None
 
     async def serve(self) -> None:
         """Keep the lanes connected and proven for ever; cancel to stop."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            for lane in self._lanes:
-                tasks.create_task(lane.serve())
-            tasks.create_task(self._beat())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for lane in self._lanes:
+                    tasks.create_task(lane.serve())
+                tasks.create_task(self._beat())
+                tasks.create_task(self._prove())
+        finally:
+            for tracking in self._trackings:
+                tracking.stop()
+
+    def track(self, feed: NearFeed, *, ping_s: float) -> None:
+        """Let every connection tell of changes to what is read on it; before they are made.
+
+        Args:
+            feed: takes what they push.
+            ping_s: how often each one proves that nothing it pushed is still on its way.
+        """
+        self._trackings = [Tracking(lane, feed, self._clock) for lane in self._lanes]
+        self._ping_s = ping_s
 
     @property
     def fitness(self) -> FitnessWatch:
@@ -109,8 +128,7 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none.
         """
-        now_s = self._clock.monotonic_s()
-        return self._pick(lambda index: self._may_serve(index, now_s))
+        return self._pick(self._may_serve)
 
     def pick_any(self) -> tuple[Lane, PrimaryView]:
         """Return a lane that is connected: fences need no more than that.
@@ -118,12 +136,10 @@ class RedisLanes:
         Raises:
             StoreUnavailable: there is none.
         """
-        return self._pick(lambda index: self._lanes[index].up)
+        return self._pick(lambda index, _: self._lanes[index].up)
 
     def _pick_settled(self) -> tuple[Lane, PrimaryView]:
-        now_s = self._clock.monotonic_s()
-
-        def suits(index: int) -> bool:
+        def suits(index: int, now_s: float) -> bool:
             view = self._views[index]
             return self._lanes[index].up and view is not None and view.settled(now_s)
 
@@ -148,6 +164,8 @@ class RedisLanes:
         for index, view in enumerate(self._views):
             if view is not None:
                 self._views[index] = replace(view, gate_in_s=math.inf)
+        for tracking in self._trackings:
+            tracking.doubt()
         if self._tasks is not None and self.connected:
             self._tasks.create_task(self._beat_once())
 
@@ -155,19 +173,29 @@ class RedisLanes:
         async def greet(round_trip: RoundTrip) -> None:
             load: list[Command] = [("SCRIPT", "LOAD", load_script(step).text) for step in STEPS]
             checked(await round_trip(*load))
+            for tracking in self._trackings[index : index + 1]:
+                await tracking.start(round_trip)
             self._heartbeat.connected()
             self._views[index] = await self._ask(round_trip)
 
         def changed() -> None:
             if not self._lanes[index].up:
                 self._views[index] = None
+                for tracking in self._trackings[index : index + 1]:
+                    tracking.stop()
             open_now = sum(lane.up for lane in self._lanes)
             if open_now:
                 self._any_up.set()
             else:
                 self._any_up.clear()
             self._emit(StoreConnections(open_now, int(self._lanes[index].up)))
+            if self._lanes[index].up and not self._lanes[index].pushes:
+                self._emit(StoreDetour())
             self._tell_serving()
+
+        def pushed(push: list[Any]) -> None:
+            for tracking in self._trackings[index : index + 1]:
+                tracking.take(push)
 
         return Lane(
             connect=self._connect,
@@ -175,6 +203,7 @@ class RedisLanes:
             changed=changed,
             clock=self._clock,
             limits=self._options.limits,
+            pushed=pushed,
         )
 
     async def _ask(self, round_trip: RoundTrip) -> PrimaryView:
@@ -230,6 +259,15 @@ class RedisLanes:
         elif self._views[index] is before:
             self._views[index] = view
 
+    async def _prove(self) -> None:
+        """Have lanes proven that may serve: a connection to no primary tells of nothing."""
+        while True:
+            await self._clock.sleep(self._ping_s)
+            now_s = self._clock.monotonic_s()
+            for index, tracking in enumerate(self._trackings):
+                if self._may_serve(index, now_s):
+                    tracking.ping()
+
     def _may_serve(self, index: int, now_s: float) -> bool:
         view = self._views[index]
         return (
@@ -239,12 +277,12 @@ class RedisLanes:
             and view.gate_open(now_s)
         )
 
-    def _pick(self, suits: Callable[[int], bool]) -> tuple[Lane, PrimaryView]:
-        count = len(self._lanes)
+    def _pick(self, suits: Callable[[int, float], bool]) -> tuple[Lane, PrimaryView]:
+        count, now_s = len(self._lanes), self._clock.monotonic_s()
         for offset in range(count):
             index = (self._next + offset) % count
             view = self._views[index]
-            if view is not None and suits(index):
+            if view is not None and suits(index, now_s):
                 self._next = index + 1
                 return self._lanes[index], view
         raise StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")

@@ -6,7 +6,7 @@ Redis's exceptions stop here and below. Needs Redis ≥ 7.0 or Valkey ≥ 7.2 (s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from proxy.core.fence import (
     Begun,
     ItemIdentity,
     LeaseReply,
+    Proven,
     Sighting,
     WriteOutcome,
     begun_under,
@@ -102,11 +103,14 @@ class RedisStore:
         layout = self._layout_of(identity.table)
         item, table = await self._read(identity, layout, names)
         if is_wrong_type(item.reply):
-            item, table = await self._read(identity, layout.other, names)
+            layout = layout.other
+            item, table = await self._read(identity, layout, names)
         found = lookup_reply(item.reply, names)
         now_s = self._clock.monotonic_s()
         known = _standing(table, now_s)
+        sources = _sources(item, table) if layout is Layout.BLOB else ()
         if known is None:
+            sources = ()
             known = (await self._learn(identity.table_key, Need.SERVING)).scope
             found = None  # it was read under a generation that did not count
         seen = sight(
@@ -115,6 +119,7 @@ class RedisStore:
             incarnation=item.view.incarnation,
             digest=identity.digest,
             store_now_ms=item.view.store_now_ms(now_s),
+            sources=sources,
         )
         attributes = found.attributes if found is not None else None
         return unpacked_sighting(seen, attributes, decompress)
@@ -272,9 +277,9 @@ class RedisStore:
             (await self._scope_step(table_key, Need.CONNECTED, "identify", more=more)).reply
         )
 
-    async def _read(
+    def _read(
         self, identity: ItemIdentity, layout: Layout, names: tuple[str, ...] | None
-    ) -> list[Told]:
+    ) -> Awaitable[list[Told]]:
         """Read an item's and its table's record, each with the view of the connection it came by.
 
         Where both are on one server the item's comes first. Where they are not, the table's may: a
@@ -282,7 +287,7 @@ class RedisStore:
         """
         command = lookup_command(layout, identity.cache_key, names)
         table = ("GET", identity.table_key)
-        return await self._courier.read((identity.cache_key, command), (identity.table_key, table))
+        return self._courier.read((identity.cache_key, command), (identity.table_key, table))
 
     async def _table_of(self, identity: ItemIdentity, need: Need) -> Told | None:
         """Read a table's record for a writer; None where its server is out, or not settled."""
@@ -366,6 +371,13 @@ class Known(NamedTuple):
             raised_ms=self.scope.raised_ms + ahead_ms,
             pages_from_ms=max(1, pages_from_ms + ahead_ms) if pages_from_ms else 0,
         )
+
+
+def _sources(item: Told, table: Told) -> tuple[Proven, ...]:
+    """Return who will tell of changes to either record; nobody where one of them is not tracked."""
+    if item.source is None or table.source is None:
+        return ()
+    return (item.source,) if item.source is table.source else (item.source, table.source)
 
 
 def _known(told: Told, now_s: float) -> Known | None:

@@ -22,7 +22,7 @@ from proxy.edge.redis_lanes import RedisLanes
 from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_sentinel import Sentinels
 from proxy.flow.events import Emit
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 
 _HEARTBEATS_PER_LOOK: Final = 5
 
@@ -56,6 +56,10 @@ class OneServer:
             tasks.create_task(self.lanes.serve())
             if self._sentinels is not None:
                 tasks.create_task(self._look(self._sentinels))
+
+    def track(self, feed: NearFeed, *, ping_s: float) -> None:
+        """Let every connection tell of changes to what is read on it; before `serve`."""
+        self.lanes.track(feed, ping_s=ping_s)
 
     @property
     def serving(self) -> bool:

@@ -35,6 +35,11 @@ class StoreMetrics:
         self._connects = Counter(
             "dynaside_store_connects_total", "Connections made to the store.", registry=registry
         )
+        self._detours = Counter(
+            "dynaside_store_detours_total",
+            "Connections to the store that go a slower way, since redis-py has changed inside.",
+            registry=registry,
+        )
         self._evicted = gauge(
             "store_evicted_keys", "Keys the store evicted since its start, by its own count."
         )
@@ -52,6 +57,7 @@ class StoreMetrics:
             events.StoreServing: self._on_serving,
             events.StoreFitness: self._on_fitness,
             events.StoreConnections: self._on_connections,
+            events.StoreDetour: lambda _: self._detours.inc(),
             events.StoreEvictions: lambda e: self._evicted.set(e.evicted_total),
             events.BreakerMoved: self._on_breaker,
         }

@@ -219,6 +219,11 @@ class StoreConnections:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreDetour:
+    """A connection to the store goes the slower way: the client library has changed inside."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreEvictions:
     """The store's own count of evicted keys since its start."""
 
@@ -274,6 +279,7 @@ Event = (
     | StoreServing
     | StoreFitness
     | StoreConnections
+    | StoreDetour
     | StoreEvictions
     | BreakerMoved
     | DebtsChanged

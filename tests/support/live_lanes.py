@@ -21,7 +21,7 @@ from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.redis_topology import OneServer, build_topology
 from proxy.flow.events import Event
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 from tests.support.store_topologies import MASTER_NAME, SentinelTopology
 
 WAIT_S: Final = 30.0
@@ -71,10 +71,18 @@ class LiveLanes:
 
 
 @asynccontextmanager
-async def live_lanes(options: StoreOptions, clock: Clock | None = None) -> AsyncIterator[LiveLanes]:
-    """Keep lanes connected while the block runs."""
+async def live_lanes(
+    options: StoreOptions,
+    clock: Clock | None = None,
+    *,
+    feed: NearFeed | None = None,
+    ping_s: float = 0.02,
+) -> AsyncIterator[LiveLanes]:
+    """Keep lanes connected while the block runs, tracked where a feed is given."""
     live = LiveLanes(clock or SystemClock())
     live.routes = build_topology(options, keys=KEYS, clock=live.clock, emit=live.heard)
+    if feed is not None:
+        live.routes.track(feed, ping_s=ping_s)
     serving = asyncio.create_task(live.routes.serve())
     try:
         yield live

@@ -13,6 +13,7 @@ from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.settings import Settings
 from proxy.store_graph import build_store, store_options
+from tests.support.heard_feed import HeardFeed
 
 SENTINEL = {"addresses": "[::1]:1,h:2", "primary_name": "p", "username": "s", "password": "t"}
 
@@ -20,8 +21,9 @@ SENTINEL = {"addresses": "[::1]:1,h:2", "primary_name": "p", "username": "s", "p
 def test_without_a_store_there_are_no_lanes() -> None:
     """Nothing to connect to: nothing is served, and the reason is told."""
     assert store_options(Store()).lanes == 0
-    store = build_store(Settings(), KeySpace("n", "r"), SystemClock(), lambda _: None).store
-    assert store.why_not_serving == "no store is configured"
+    built = build_store(Settings(), KeySpace("n", "r"), SystemClock(), lambda _: None)
+    built.track(HeardFeed(), 0.1)
+    assert built.store.why_not_serving == "no store is configured"
 
 
 def test_every_setting_of_the_store_reaches_its_options() -> None:

@@ -62,6 +62,7 @@ NOTEWORTHY: list[tuple[events.Event, str, str]] = [
         "upstream silent",
     ),
     (events.StoreServing(serving=False, why="heartbeat old"), "warning", "store not serving"),
+    (events.StoreDetour(), "warning", "store connections go the slower way"),
     (events.StoreFitness((Flaw.EVICTION,), demanded=True), "error", "store flawed"),
     (events.BreakerMoved("open"), "warning", "store breaker opened"),
     (events.DebtsChanged(2), "warning", "writes owed to the store"),
@@ -175,6 +176,13 @@ def test_store_serving_is_written_on_change_only(event_log: EventLog, output: Ou
         ("store not serving", "heartbeat old"),
         ("store not serving", "refused"),
     ]
+
+
+def test_a_detour_is_written_once(event_log: EventLog, output: Output) -> None:
+    """Every connection of the process goes the same way."""
+    for _ in range(2):
+        event_log.on_event(events.StoreDetour())
+    assert len(output.lines()) == 1
 
 
 def test_each_flaw_of_the_store_says_what_it_costs_and_who_must_act(

@@ -155,6 +155,7 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     (events.StoreConnections(3, 1), "dynaside_store_connections", {}, 3),
     (events.StoreEvictions(42), "dynaside_store_evicted_keys", {}, 42),
     (events.BreakerMoved("open"), "dynaside_store_breaker_state", {"state": "open"}, 1),
+    (events.StoreDetour(), "dynaside_store_detours_total", {}, 1),
     (events.DebtsChanged(7), "dynaside_debts", {}, 7),
     (
         events.CredentialsChanged("sts", "no answer"),

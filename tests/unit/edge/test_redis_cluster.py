@@ -13,6 +13,7 @@ from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_slots import tag_in
 from proxy.flow.events import StoreAnswered, StoreConnections, StoreEvictions, StoreServing
 from tests.support.hand_clock import HandClock
+from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import LiveLanes, live_lanes, options
 from tests.support.scripted_cluster import SLOTS_MAX, ScriptedNode, scripted_cluster
 from tests.support.store_topologies import ClusterTopology
@@ -30,9 +31,9 @@ async def all_serve(live: LiveLanes) -> None:
 async def test_a_real_cluster_serves_with_a_gate_on_each_node(
     cluster_store: ClusterTopology,
 ) -> None:
-    """From one node all are found; each has an incarnation and a gate of its own."""
-    seed = Address(*cluster_store.servers[0].address)
-    async with live_lanes(options("", cluster=(seed,), lanes=1)) as live:
+    """From one node all are found; each has an incarnation, a gate and a feed of its own."""
+    seed, feed = Address(*cluster_store.servers[0].address), HeardFeed()
+    async with live_lanes(options("", cluster=(seed,), lanes=1), feed=feed) as live:
         await all_serve(live)
         keys = [CacheKey(b"{%b}" % tag_in(slot)) for slot in (0, 8000, 16383)]
         lanes = [live.routes.lanes_for(key) for key in keys]
@@ -41,6 +42,7 @@ async def test_a_real_cluster_serves_with_a_gate_on_each_node(
             lane, _ = each.pick_serving()
             ((name, *_),) = await lane.submit(("KEYS", "ds:test:*"))
             assert name.startswith(b"ds:test:{")
+        assert len({each.pick_serving()[0].source for each in lanes} - {None}) == 3
         assert live.events[-1] == StoreServing(serving=True, why="", nodes_out=0)
 
 

@@ -14,15 +14,10 @@ from redis.asyncio.connection import AbstractConnection
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_command import Replies
-from proxy.edge.redis_lane import (
-    BATCH_COMMANDS_MAX,
-    Lane,
-    LaneLimits,
-    while_it_moves,
-)
+from proxy.edge.redis_lane import Lane, LaneLimits
+from proxy.edge.redis_pipeline import IN_FLIGHT_MAX
 from proxy.embedded.valkey import RunningStore
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.store
 
@@ -38,6 +33,8 @@ class Watched:
         self.history: list[bool] = []
         self.moved = asyncio.Event()
         self.refusal: StoreUnavailable | None = None
+        self.at_greeting: Callable[[], None] = lambda: None
+        self.nowhere: StoreUnavailable | None = None
         self.lane = Lane(
             connect=self._connect,
             greet=self._greet,
@@ -47,11 +44,14 @@ class Watched:
         )
 
     async def _connect(self) -> AbstractConnection:
+        if self.nowhere is not None:
+            raise self.nowhere
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 
     async def _greet(self, round_trip: Callable[..., Awaitable[Replies]]) -> None:
         assert await round_trip(("PING",)) == [b"PONG"]
+        self.at_greeting()
         if self.refusal is not None:
             raise self.refusal
 
@@ -102,7 +102,7 @@ async def test_a_batch_is_bounded(proxy: FaultProxy) -> None:
     """More commands than one batch may hold all get their own replies."""
     async with watched(proxy.url) as watch:
         await watch.until(up=True)
-        count = 2 * BATCH_COMMANDS_MAX + 1
+        count = 2 * IN_FLIGHT_MAX + 1
         futures = [watch.lane.submit(("ECHO", f"{i}"), ("PING",)) for i in range(count)]
         replies = await asyncio.gather(*futures)
         assert replies == [[f"{i}".encode(), b"PONG"] for i in range(count)]
@@ -182,42 +182,6 @@ async def test_replies_that_lie_in_the_socket_are_taken_after_a_stall(
         assert watch.history == [True]
 
 
-def test_a_batch_may_take_longer_than_one_time_out_while_replies_come() -> None:
-    """The bound is on silence: many large replies in one batch are no outage."""
-
-    async def scenario() -> float:
-        loop = asyncio.get_running_loop()
-        work: asyncio.Future[None] = loop.create_future()
-        replies: Replies = []
-        for step in range(1, 6):
-            loop.call_later(0.8 * step * BRISK.timeout_s, replies.append, b"reply")
-        loop.call_later(4.5 * BRISK.timeout_s, work.set_result, None)
-        await while_it_moves(work, replies, BRISK.timeout_s)
-        assert len(replies) == 5
-        return loop.time()
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(scenario()) == pytest.approx(4.5 * BRISK.timeout_s)
-
-
-def test_a_store_that_dribbles_is_given_up() -> None:
-    """Replies that each come just in time must not hold the callers of a batch for ever."""
-
-    async def scenario() -> float:
-        loop = asyncio.get_running_loop()
-        work: asyncio.Future[None] = loop.create_future()
-        replies: Replies = []
-        for step in range(1, BATCH_COMMANDS_MAX):
-            loop.call_later(0.9 * step * BRISK.timeout_s, replies.append, b"reply")
-        with pytest.raises(StoreUnavailable) as slow:
-            await while_it_moves(work, replies, BRISK.timeout_s)
-        assert slow.value.failure is StoreFailure.TIMEOUT
-        return loop.time()
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(scenario()) <= 12 * BRISK.timeout_s
-
-
 async def test_a_lane_comes_back_by_itself(proxy: FaultProxy) -> None:
     """After a cut, and after a black hole, the lane connects anew and works."""
     async with watched(proxy.url, BRISK) as watch:
@@ -286,6 +250,43 @@ async def test_a_lane_told_to_leave_fails_what_waits_and_connects_anew(proxy: Fa
         await watch.until(up=True)
         assert proxy.accepted == 2
         assert not any(b"not any more" in chunk for chunk in proxy.requests)
+
+
+async def test_a_server_that_nobody_can_name_is_asked_for_again(proxy: FaultProxy) -> None:
+    """The lane is down for that reason until somebody knows where its server is."""
+    async with watched(proxy.url) as watch:
+        await watch.until(up=True)
+        watch.nowhere = StoreUnavailable(StoreFailure.CONNECT, "no sentinel answers")
+        proxy.cut()
+        while watch.lane.problem is None or watch.lane.problem.failure is StoreFailure.RESET:
+            watch.moved.clear()
+            await watch.moved.wait()
+        assert str(watch.lane.problem) == "no sentinel answers"
+        watch.nowhere = None
+        await watch.until(up=True)
+
+
+async def test_a_lane_told_to_leave_while_it_greets_leaves(proxy: FaultProxy) -> None:
+    """What is told while it connects counts for the connection that it is making."""
+    async with watched(proxy.url) as watch:
+        watch.at_greeting = watch.lane.reconnect
+        await watch.until(up=True)
+        watch.at_greeting = lambda: None
+        await watch.until(up=False)
+        await watch.until(up=True)
+        assert proxy.accepted == 2
+
+
+async def test_a_full_pipeline_is_filled_again_as_replies_come(valkey: RunningStore) -> None:
+    """What did not fit goes out behind the first replies, in order, without being asked."""
+    async with watched(valkey.url) as watch:
+        await watch.until(up=True)
+        late: list[asyncio.Future[Replies]] = []
+        first = [watch.lane.submit(("ECHO", f"{i}")) for i in range(IN_FLIGHT_MAX + 10)]
+        first[0].add_done_callback(lambda _: late.append(watch.lane.submit(("ECHO", "late"))))
+        replies = await asyncio.gather(*first)
+        assert replies == [[f"{i}".encode()] for i in range(IN_FLIGHT_MAX + 10)]
+        assert await late[0] == [b"late"]
 
 
 async def test_a_server_that_the_greeting_refuses_is_not_used(valkey: RunningStore) -> None:

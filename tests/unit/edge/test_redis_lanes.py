@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.values import CacheKey
+from proxy.edge import redis_lane
 from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_slots import tag_in
+from proxy.edge.redis_wire import PublicWire, Receiver, Wire
 from proxy.embedded.valkey import RunningStore, start_valkey
-from proxy.flow.events import StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.events import StoreConnections, StoreDetour, StoreEvictions, StoreServing
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.hand_clock import HandClock
+from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import LiveLanes, live_lanes, options
 from tests.support.raw_store import RawStore
 from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
@@ -183,6 +188,52 @@ async def test_doubted_lanes_serve_again_after_a_heartbeat(valkey: RunningStore)
         _, view = live.lanes.pick_any()
         assert not view.gate_open(view.sent_s + 1e9)
         await live.until(lambda: live.lanes.serving)
+
+
+async def test_a_redis_py_that_hides_its_transport_still_serves(
+    valkey: RunningStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its public methods, and the operator is told; nothing is tracked then."""
+
+    async def detour(connection: AbstractConnection, receiver: Receiver) -> Wire:
+        return PublicWire(connection, receiver)
+
+    monkeypatch.setattr(redis_lane, "take_over", detour)
+    feed = HeardFeed()
+    async with live_lanes(options(valkey.url, lanes=1), feed=feed) as live:
+        await live.until(lambda: live.lanes.serving)
+        lane, _ = live.lanes.pick_serving()
+        assert await lane.submit(("ECHO", "a"), ("PING",)) == [b"a", b"PONG"]
+        assert lane.source is None
+        assert StoreDetour() in live.events
+
+
+async def test_tracked_lanes_tell_of_changes_and_prove_it_while_they_may_serve(
+    valkey: RunningStore,
+) -> None:
+    """A doubt voids what was told, and only a lane that may serve again is proven again."""
+    clock, feed = HandClock(heartbeat_s=0.02), HeardFeed()
+    beats = options(valkey.url, lanes=1, heartbeat_s=3600.0)
+    async with live_lanes(beats, clock, feed=feed, ping_s=0.02) as live:
+        await live.until(lambda: live.lanes.serving)
+        lane, _ = live.lanes.pick_serving()
+        told_by = lane.source
+        assert told_by is not None
+        await lane.submit(("GET", "k"))
+        with RawStore(valkey.address) as raw:
+            raw.run("SET", "k", "changed")
+        await feed.until(lambda: b"k" in feed.changed)
+        live.lanes.doubt()
+        clock.beat()  # no PING: it may not serve
+        assert feed.gone == [told_by]
+        doubted = lane.source
+        assert doubted is not None
+        await live.until(lambda: live.lanes.serving)
+        assert doubted.proven_s == -math.inf
+        while doubted.proven_s == -math.inf:
+            clock.beat()
+            await lane.submit(("PING",))
+    assert feed.gone == [told_by, doubted]
 
 
 async def test_a_heartbeat_that_was_under_way_when_the_doubt_came_opens_nothing() -> None:

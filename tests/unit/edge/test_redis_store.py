@@ -30,6 +30,7 @@ from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.redis_store import Known, RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
+from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import KEYS, LiveLanes, live_lanes, options
 from tests.support.raw_cluster import RawCluster
 from tests.support.raw_store import RawStore
@@ -305,7 +306,7 @@ async def test_an_entry_is_used_though_its_table_is_on_another_node(
     seed = Address(*cluster_store.servers[0].address)
     with RawCluster(seed) as raw:
         raw.run("FLUSHALL", "SYNC")
-    async with live_lanes(options("", cluster=(seed,), lanes=1)) as live:
+    async with live_lanes(options("", cluster=(seed,), lanes=1), feed=HeardFeed()) as live:
         await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
         homes = {live.routes.lanes_for(key) for key in (ITEM.cache_key, ITEM.table_key)}
         assert len(homes) == 2
@@ -316,7 +317,9 @@ async def test_an_entry_is_used_though_its_table_is_on_another_node(
         seen = await store.lookup(ITEM)
         await store.lease(ITEM, token=TOKEN, generation=seen.generation, force=True)
         assert await store.fill(ITEM, token=TOKEN, generation=seen.generation, draft=DRAFT)
-        assert (await store.lookup(ITEM)).entry is not None
+        seen = await store.lookup(ITEM)
+        assert seen.entry is not None
+        assert len(seen.sources) == 2
         assert not (await store.lookup_page(PAGE)).ready
         await store.begin_scope(PAGE.scope_key, token=TOKEN)
         assert (await store.lookup_page(PAGE)).sighting.table_pending

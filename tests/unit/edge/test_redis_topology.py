@@ -19,6 +19,7 @@ from proxy.edge.redis_topology import OneServer, build_topology
 from proxy.embedded.valkey import RunningStore, start_valkey
 from proxy.flow.events import StoreServing
 from tests.support.hand_clock import HandClock
+from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import KEYS, live_lanes, options, sentinel_of
 from tests.support.scripted_redis import mapping, scripted_redis
 from tests.support.store_topologies import SentinelTopology
@@ -44,9 +45,10 @@ def named(store: RunningStore, *, epoch: int) -> bytes:
 
 
 async def test_one_server_serves(valkey: RunningStore) -> None:
-    """A URL is all that it takes."""
-    async with live_lanes(options(valkey.url)) as live:
+    """A URL is all that it takes; who is to be told of changes is."""
+    async with live_lanes(options(valkey.url), feed=HeardFeed()) as live:
         await live.until(lambda: live.lanes.serving)
+        assert live.lanes.pick_any()[0].source is not None
 
 
 async def test_the_primary_that_sentinels_name_serves(sentinel_store: SentinelTopology) -> None:

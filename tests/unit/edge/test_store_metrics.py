@@ -28,6 +28,7 @@ def tell(metrics: StoreMetrics, event: events.Event) -> None:
 
 
 MOVES: list[tuple[events.Event, str, float]] = [
+    (events.StoreDetour(), "store_detours_total", 1),
     (events.StoreServing(serving=True, why="open", nodes_out=2), "store_serving", 1),
     (events.StoreServing(serving=True, why="open", nodes_out=2), "store_nodes_out", 2),
     (events.StoreConnections(3, 1), "store_connections", 3),
