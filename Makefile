@@ -72,6 +72,11 @@ bench-levels: OUT = tests/bench/results/levels.json
 bench-levels: .venv/.dev .venv/.project ## count what levels and write modes cost; OUT= as above
 	@.venv/bin/python -m tests.bench.levels --out '$(OUT)'
 
+.PHONY: bench-near
+bench-near: OUT = tests/bench/results/near_hit_ratio.json
+bench-near: .venv/.dev .venv/.project ## measure what the near cache keeps; OUT= as above
+	@.venv/bin/python -m tests.bench.near_hit_ratio --out '$(OUT)'
+
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \

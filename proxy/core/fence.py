@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.core.record import Entry, Leased, Pending, Record, ScopeRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
@@ -72,6 +72,15 @@ class ItemIdentity:
     )
 
 
+class Proven(Protocol):
+    """What told a record and will tell of its changes: a connection to the store."""
+
+    @property
+    def proven_s(self) -> float:
+        """Everything that changed before this monotonic time has been told."""
+        ...
+
+
 class RecordState(StrEnum):
     """What a lookup found, as far as a reader must care."""
 
@@ -91,6 +100,8 @@ class Sighting:
         generation: the table's generation, to fill under.
         table_pending: a write that may touch any item of the table is in flight.
         store_now_ms: the store's clock, never earlier than it really was at the reply.
+        sources: the connections that read the item's and the table's record and will tell of
+            changes; empty where nobody does, so that no copy may be kept.
     """
 
     state: RecordState
@@ -98,6 +109,7 @@ class Sighting:
     generation: Generation
     table_pending: bool
     store_now_ms: int
+    sources: tuple[Proven, ...] = ()
 
 
 def sight(

@@ -5,6 +5,7 @@ A fake is used only if it passes the same suite in `tests/contracts` as the real
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -230,5 +231,32 @@ class Store(Protocol):
         Returns:
             Whether that made it another one: no entry from before counts any more. So it is
             where the id was unknown so far, unless all entries are younger than TABLE_SURE_S.
+        """
+        ...
+
+
+class NearSource(Protocol):
+    """One connection that told a record and will be told when it changes."""
+
+    @property
+    def proven_s(self) -> float:
+        """Monotonic time at which the last answered PING was sent; -inf once it is gone."""
+        ...
+
+
+class NearFeed(Protocol):
+    """Takes what the store's connections push; implemented by the near cache.
+
+    Called when a push is read, before any later reply of the same connection is handed on.
+    """
+
+    def invalidated(self, cache_keys: Sequence[CacheKey]) -> None:
+        """Take note that these records changed, expired or were evicted."""
+        ...
+
+    def lost(self, source: NearSource) -> None:
+        """Take note that all that this connection told is void.
+
+        After a disconnect, a new incarnation, a push that names no record, or in quarantine.
         """
         ...

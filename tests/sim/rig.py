@@ -19,7 +19,7 @@ from proxy.core.record import EntryDraft
 from proxy.core.values import TOKEN_BYTES, TableName, Token
 from proxy.flow.ports import UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
-from tests.fakes.memory_scripts import MemoryScripts
+from tests.fakes.memory_scripts import MemoryScripts, Records
 from tests.fakes.memory_store import MemoryStore
 from tests.sim.history import ABSENT, History
 
@@ -130,7 +130,7 @@ class StoreWorld:
         self.epoch += 1
         self.gate_s = asyncio.get_running_loop().time() + quarantine_s
         scripts = MemoryScripts(self.memory.now_ms, self._fence)
-        scripts.records = dict(records)
+        scripts.records = Records(records)
         self.memory.scripts = scripts
         self.memory.change_incarnation()
 
