@@ -29,9 +29,13 @@ class NearMetrics(Collector):
         yield GaugeMetricFamily("dynaside_near_bytes", "Bytes of copies.", cache.kept_bytes)
         yield GaugeMetricFamily("dynaside_near_copies", "Copies of entries.", len(cache))
         for name, meaning, count in (
-            ("hits", "Reads that a copy answered.", near.hits),
-            ("pushes", "Records that the store said had changed.", near.pushes),
-            ("evictions", "Copies that left for want of space.", cache.evictions),
-            ("refused", "Copies that were not taken: too large, or a full share.", cache.refused),
+            ("near_hits", "Reads that a copy answered.", near.hits),
+            ("near_pushes", "Records that the store said had changed.", near.pushes),
+            ("near_evictions", "Copies that left for want of space.", cache.evictions),
+            (
+                "near_refused",
+                "Copies that were not taken: too large, or a full share.",
+                cache.refused,
+            ),
         ):
-            yield CounterMetricFamily(f"dynaside_near_{name}", meaning, count)
+            yield CounterMetricFamily(f"dynaside_{name}", meaning, count)
