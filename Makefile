@@ -77,6 +77,11 @@ bench-lanes: OUT = tests/bench/results/lanes.json
 bench-lanes: .venv/.dev .venv/.project ## measure connections to the store, beside what they were; OUT= as above
 	@.venv/bin/python -m tests.bench.lanes --out '$(OUT)'
 
+.PHONY: bench-near
+bench-near: OUT = tests/bench/results/near_hit_ratio.json
+bench-near: .venv/.dev .venv/.project ## measure what the near cache keeps; OUT= as above
+	@.venv/bin/python -m tests.bench.near_hit_ratio --out '$(OUT)'
+
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \

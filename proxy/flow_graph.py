@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
+from proxy.core.near_cache import NearCache
+from proxy.core.near_rules import NearRules
 from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
@@ -16,6 +18,7 @@ from proxy.flow.events import Emit
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
 from proxy.flow.mode_switch import ModeSwitch
+from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store, Upstream
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
@@ -29,10 +32,14 @@ from proxy.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """What a process runs: answers to requests, and the watch over its tables beside them."""
+    """What a process runs: answers to requests, and the watch over its tables beside them.
+
+    `near` takes what the store's connections push.
+    """
 
     dispatcher: Dispatcher
     watch: TableWatch
+    near: NearReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +75,16 @@ class FlowGraph:
         )
         exchange.when_lost(watch.lost)
         auditor = self._auditor(exchange, gate)
-        return Flows(self._dispatcher(exchange, schemas, watch, auditor), watch)
+        reads = self._read_ports(exchange, watch, auditor)
+        return Flows(self._dispatcher(reads, schemas, auditor), watch, reads.near)
 
-    def _dispatcher(
-        self, exchange: Exchange, schemas: SchemaBook, watch: TableWatch, auditor: Auditor
-    ) -> Dispatcher:
+    def _read_ports(self, exchange: Exchange, watch: TableWatch, auditor: Auditor) -> ReadPorts:
         settings, fence = self.settings, self.settings.fence_policy()
         coalescer: Coalescer[Landing] = Coalescer(
             self.tasks, flights_max=settings.limits.flights_max
         )
         filler = Filler(self.store, exchange, clock=self.clock, emit=self.emit, fence=fence)
-        read_ports = ReadPorts(
+        return ReadPorts(
             store=self.store,
             exchange=exchange,
             filler=filler,
@@ -89,7 +95,18 @@ class FlowGraph:
             emit=self.emit,
             note=watch.note,
             witness=auditor,
+            near=self._near(),
         )
+
+    def _near(self) -> NearReads:
+        policy = self.settings.near_policy()
+        cache = NearCache(bytes_max=policy.bytes_max, table_share_max=policy.table_share_max)
+        return NearReads(cache, NearRules(cache), policy=policy, clock=self.clock)
+
+    def _dispatcher(
+        self, read_ports: ReadPorts, schemas: SchemaBook, auditor: Auditor
+    ) -> Dispatcher:
+        settings, exchange = self.settings, read_ports.exchange
         paths = self._read_paths(read_ports, schemas)
         rehearsing = replace(read_ports, emit=without_savings(self.emit))
 
@@ -111,6 +128,7 @@ class FlowGraph:
                 emit=self.emit,
                 policy_of=self.modes.policy_of,
                 body_bytes_max=settings.http.body_bytes_max,
+                near=read_ports.near,
             )
         )
 
@@ -127,6 +145,7 @@ class FlowGraph:
                 clock=self.clock,
                 emit=self.emit,
                 fence=self.settings.fence_policy(),
+                near=ports.near,
             )
         )
 

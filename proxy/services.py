@@ -23,6 +23,7 @@ from proxy.edge.endpoints import Endpoints, resolve_endpoints
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
+from proxy.edge.near_metrics import NearMetrics
 from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
@@ -106,6 +107,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     modes = ModeSwitch(settings.policy_of, emit=emit)
     graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
     flows = graph.flows(upstream)
+    NearMetrics(metrics.registry, flows.near)
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     is_own = partial(is_loop, instance_id=instance_id)

@@ -29,18 +29,18 @@ CORE: Final = [
     "responses", "page_reply", "page_plan", "table_identity", "batch_answer", "json_cursor",
     "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
-    "drafting", "packing", "read_plan", "plan", "catalogue",
+    "drafting", "packing", "near_cache", "near_rules", "read_plan", "plan", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
-    "read_path", "key_reads", "batch_path", "query_path", "shadow", "write_path", "mode_switch",
-    "dispatcher",
+    "near_reads", "read_path", "key_reads", "batch_path", "query_path", "shadow", "write_path",
+    "mode_switch", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
-    "__future__", "binascii", "collections", "contextlib", "dataclasses", "enum", "functools",
-    "hashlib", "json", "math", "re", "struct", "typing", "zlib",
+    "__future__", "array", "binascii", "collections", "contextlib", "dataclasses", "enum",
+    "functools", "hashlib", "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {
     "__future__", "asyncio", "collections", "contextlib", "dataclasses", "enum", "math", "typing",
@@ -76,8 +76,9 @@ LONG_MODULES: Final = {
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
     "proxy/flow/events.py": "one value per fact",
-    "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
     "proxy/flow/ports.py": "one Protocol beside the other",
+    "proxy/flow/write_path.py": "one write's way: begin, send, judge, end",
+    "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
     "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from proxy.configuration.checks import is_loopback
+from proxy.configuration.near_section import Near
 from proxy.configuration.section import Section
 from proxy.configuration.sections import Audit, Http, Limits, Listen, Log, Upstream
 from proxy.configuration.store_sections import Breaker, Fence, Store
@@ -22,7 +23,7 @@ from proxy.configuration.tables import (
     TableRules,
     resolve_policy,
 )
-from proxy.core.policy import FencePolicy, TablePolicy
+from proxy.core.policy import FencePolicy, NearPolicy, TablePolicy
 from proxy.core.values import Mode, TableName
 
 Path = tuple[str, ...]
@@ -38,6 +39,7 @@ class Settings(Section):
     listen: Listen = Field(default=Listen(), description=str(Listen.__doc__))
     upstream: Upstream = Field(default=Upstream(), description=str(Upstream.__doc__))
     store: Store = Field(default=Store(), description=str(Store.__doc__))
+    near: Near = Field(default=Near(), description=str(Near.__doc__))
     breaker: Breaker = Field(default=Breaker(), description=str(Breaker.__doc__))
     fence: Fence = Field(default=Fence(), description=str(Fence.__doc__))
     defaults: TableRules = Field(default=TableRules(), description="Rules for every table.")
@@ -66,6 +68,10 @@ class Settings(Section):
             tombstone_s=self.fence.tombstone_s,
             write_timeout_s=self.upstream.write_timeout_s,
         )
+
+    def near_policy(self) -> NearPolicy:
+        """Return the bounds of this process's own copies of entries."""
+        return self.near.policy(self.workers)
 
     def policy_of(self, table: str) -> TablePolicy:
         """Return a table's policy: one dictionary access, made for every request."""

@@ -16,7 +16,7 @@ def cache_status(answer: Answer) -> str:
     `ttl` is negative for a stale hit (RFC 9211 §2.4). `fwd=stale` means that an entry was there
     but too old, `fwd=request` that this request would not have it, `fwd=partial` that some items of
     a batch were fetched. `detail` gives the reason of a bypass, what a write did to the entry, or
-    how much of a batch was there.
+    how much of a batch was there; with a hit, `near` where this process's own copy answered.
     """
     words = [CACHE_NAME]
     detail = answer.detail

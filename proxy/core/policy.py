@@ -124,6 +124,30 @@ class AuditPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class NearPolicy:
+    """Bounds of this process's own copies of entries.
+
+    Args:
+        bytes_max: of all copies; 0 keeps none.
+        table_share_max: the largest share of it that one table may have.
+        delta_s: how long a write through another proxy may stay unseen at level `session`; 0
+            keeps copies from its readers.
+        eventual_delta_s: the same at level `eventual`.
+    """
+
+    bytes_max: int = 32 * 1024 * 1024
+    table_share_max: float = 0.75
+    delta_s: float = 0.25
+    eventual_delta_s: float = 1.0
+
+    def delta_of(self, level: Level) -> float:
+        """Return how long a copy stands after it was last proven; 0 where none may be used."""
+        if self.bytes_max == 0 or level is Level.STRICT:
+            return 0.0
+        return self.eventual_delta_s if level is Level.EVENTUAL else self.delta_s
+
+
+@dataclass(frozen=True, slots=True)
 class FencePolicy:
     """Bounds of the coherence protocol; the same for every table and every proxy of one store.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, assert_never
 
 from proxy.core.batch_get import BatchGet, decode_batch_get
 from proxy.core.cache_control import UNCONTROLLED, CacheControl, parse_cache_control
@@ -28,10 +28,11 @@ READ_OPERATIONS: Final = frozenset({"GetItem", "BatchGetItem"}) | PAGE_OPERATION
 
 @dataclass(frozen=True, slots=True)
 class PassPlan:
-    """Forward as it is. `table` where it could be read."""
+    """Forward as it is. `table` where it could be read; `shows` are items whose answer it is."""
 
     reason: BypassReason
     table: TableName | None = None
+    shows: tuple[ItemIdentity, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +169,20 @@ def plan_read(
     if control.only_if_cached and not isinstance(plan, PassPlan) and plan.mode is Mode.SHADOW:
         raise NotCached(BypassReason.SHADOW, plan.table)
     if control.bypass and not isinstance(plan, PassPlan):
-        return PassPlan(BypassReason.REQUESTED, plan.table)
+        return PassPlan(BypassReason.REQUESTED, plan.table, _shown_by(plan))
     return plan
+
+
+def _shown_by(plan: AnyRead) -> tuple[ItemIdentity, ...]:
+    match plan:
+        case ReadPlan():
+            return (plan.identity,)
+        case BatchReadPlan():
+            return tuple(part.identity for part in plan.parts)
+        case QueryPlan():
+            return ()
+        case _:
+            assert_never(plan)
 
 
 def _plan(
@@ -203,10 +216,10 @@ def _plan_get(
     if mode is Mode.OFF:
         return PassPlan(BypassReason.TABLE_OFF, get.table)
     if get.consistent and mode is Mode.SHADOW:
-        return PassPlan(BypassReason.CONSISTENT_READ, get.table)
+        return PassPlan(BypassReason.CONSISTENT_READ, get.table, (identity,))
     refills = get.projection is None and policy.consistent_refresh and not control.only_if_cached
     if get.consistent and not refills and not control.refresh:
-        return PassPlan(BypassReason.CONSISTENT_READ, get.table)
+        return PassPlan(BypassReason.CONSISTENT_READ, get.table, (identity,))
     return ReadPlan(get, identity, policy, control)
 
 
@@ -226,5 +239,5 @@ def _plan_batch_get(
     if plan.mode is Mode.OFF:
         off = all(part.mode is Mode.OFF for part in parts)
         reason = BypassReason.TABLE_OFF if off else BypassReason.CONSISTENT_READ
-        return PassPlan(reason, batch.table)
+        return PassPlan(reason, batch.table, _shown_by(plan))
     return plan

@@ -87,6 +87,8 @@ class BatchPath:
         # A refusal, which may quote our own request, or a reply in a shape of tomorrow: let
         # upstream answer the very question itself.
         reply = await self._ports.exchange.forward(request, plan.batch.table)
+        for part in plan.parts:
+            self._ports.near.shown(part.identity)
         answer = pass_on(reply, Outcome.BYPASS, plan.batch.table)
         return answer.explained(BypassReason.UNDECODABLE, plan.batch.table)
 

@@ -21,6 +21,7 @@ from proxy.core.values import BypassReason, Item, Mode, Outcome, TableName
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.events import Emit, RequestAnswered
 from proxy.flow.exchange import Exchange, pass_on
+from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock
 from proxy.flow.query_path import QueryPath
 from proxy.flow.read_path import ReadPath
@@ -48,6 +49,7 @@ class DispatcherPorts:
     emit: Emit
     policy_of: Callable[[str], TablePolicy]
     body_bytes_max: int
+    near: NearReads
 
 
 class Dispatcher:
@@ -134,6 +136,8 @@ class Dispatcher:
     async def _pass(self, plan: PassPlan, request: ClientRequest) -> Answer:
         table: TableName | None = plan.table
         reply = await self._ports.exchange.forward(request, table)
+        for identity in plan.shows:
+            self._ports.near.shown(identity)
         return pass_on(reply, Outcome.BYPASS, table).explained(plan.reason, table)
 
 

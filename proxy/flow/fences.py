@@ -24,6 +24,11 @@ class Fence(Protocol):
         ...
 
     @property
+    def record(self) -> CacheKey:
+        """The item's record, or the table's."""
+        ...
+
+    @property
     def keys(self) -> tuple[CacheKey, ...]:
         """Records whose readers must bypass the store while this fence is owed to it."""
         ...
@@ -55,6 +60,11 @@ class ItemFence:
     def table(self) -> TableName:
         """The table written to."""
         return self._identity.table
+
+    @property
+    def record(self) -> CacheKey:
+        """The item's record."""
+        return self._identity.cache_key
 
     @property
     def keys(self) -> tuple[CacheKey, ...]:
@@ -132,6 +142,11 @@ class TableFence:
     def table(self) -> TableName:
         """The table written to."""
         return self._table
+
+    @property
+    def record(self) -> CacheKey:
+        """The table's record."""
+        return self._table_key
 
     @property
     def keys(self) -> tuple[CacheKey, ...]:

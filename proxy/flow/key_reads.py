@@ -96,8 +96,11 @@ class KeyReader:
             return Look(plan, looked_s, reason=uncached)
         if (reason := self._reads.why_bypass(plan)) is not None:
             return Look(plan, looked_s, reason=reason)
+        if (near := self._ports.near.sighting(plan, looked_s)) is not None:
+            self._ports.note(plan.table)
+            return Look(plan, looked_s, near)
         try:
-            sighting = await self._ports.store.lookup(plan.identity, plan.get.names)
+            sighting = await self._ports.near.lookup(self._ports.store, plan)
         except StoreUnavailable:
             return Look(plan, looked_s, reason=BypassReason.STORE_DOWN)
         if sighting.table_pending:
@@ -220,6 +223,7 @@ class KeyReader:
         Raises:
             TroubleError: not an item, nor its absence.
         """
+        self._ports.near.shown(look.plan.identity)
         if landing.entry is not None:  # another proxy filled while we asked for the lease
             item = ReadItem(landing.entry.body, landing.entry.item_bytes)
             return Read(look.plan, item, outcome, look.reason)

@@ -25,6 +25,7 @@ from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.near_reads import NEAR, NEAR_NEGATIVE, NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 
@@ -47,6 +48,7 @@ class ReadPorts:
     emit: Emit
     note: Callable[[TableName], None]
     witness: Witness
+    near: NearReads
 
 
 class ReadPath:
@@ -68,14 +70,31 @@ class ReadPath:
         except NotUnderstoodError:
             # A reply in a shape of tomorrow: let upstream answer the very question itself.
             reply = await self._ports.exchange.forward(request, plan.table)
+            self._ports.near.shown(plan.identity)
             answer = pass_on(reply, Outcome.BYPASS, plan.table)
             return answer.explained(BypassReason.UNDECODABLE, plan.table)
+
+    def near(self, plan: ReadPlan) -> Answer | None:
+        """Answer at once from this process's own copy, or None where only `answer` will do."""
+        return None if self.why_bypass(plan) is not None else self._near(plan)
+
+    def _near(self, plan: ReadPlan) -> Answer | None:
+        now_s = self._ports.clock.monotonic_s()
+        if (copy := self._ports.near.find(plan, now_s)) is None:
+            return None
+        self._ports.note(plan.table)
+        negative = copy.entry.negative
+        outcome = Outcome.NEGATIVE_HIT if negative else Outcome.HIT
+        detail = NEAR_NEGATIVE if negative else NEAR
+        return self._hit(plan, copy.entry, copy.store_now_ms(now_s), outcome, detail=detail)
 
     async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         if (reason := self.why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
+        if (answer := self._near(plan)) is not None:
+            return answer
         try:
-            sighting = await self._ports.store.lookup(plan.identity, plan.get.names)
+            sighting = await self._ports.near.lookup(self._ports.store, plan)
         except StoreUnavailable:
             return await self._bypass(plan, request, BypassReason.STORE_DOWN)
         if sighting.table_pending:
@@ -108,12 +127,12 @@ class ReadPath:
             case Verdict.FRESH:
                 assert entry is not None, "fresh without an entry"
                 outcome = Outcome.NEGATIVE_HIT if entry.negative else Outcome.HIT
-                return self._hit(plan, entry, sighting, outcome)
+                return self._hit(plan, entry, sighting.store_now_ms, outcome)
             case Verdict.GRACE:
                 assert entry is not None, "grace without an entry"
                 if sighting.state is not RecordState.LEASED and not plan.control.only_if_cached:
                     self.refresh_soon(plan, sighting)
-                return self._hit(plan, entry, sighting, Outcome.STALE_HIT)
+                return self._hit(plan, entry, sighting.store_now_ms, Outcome.STALE_HIT)
             case Verdict.LAST_RESORT:
                 assert entry is not None, "last resort without an entry"
                 return await self._fetch_or_stale(plan, entry, sighting)
@@ -124,14 +143,24 @@ class ReadPath:
             case _:
                 assert_never(verdict)
 
-    def _hit(self, plan: FetchPlan, entry: Entry, sighting: Sighting, outcome: Outcome) -> Answer:
+    def _hit(
+        self,
+        plan: FetchPlan,
+        entry: Entry,
+        store_now_ms: int,
+        outcome: Outcome,
+        *,
+        detail: str | None = None,
+    ) -> Answer:
         body = _body_of(plan, entry)
         crc32 = entry.crc32 if body is entry.body else checksum(body)
         units = read_units(entry.item_bytes, consistent=False)
         self._ports.emit(CapacitySaved(plan.table, units))
         self._ports.witness.served(plan, entry)
-        ttl_s = (entry.soft_ms - sighting.store_now_ms) // 1000
-        return Answer(200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s)
+        ttl_s = (entry.soft_ms - store_now_ms) // 1000
+        return Answer(
+            200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s, detail=detail
+        )
 
     def refresh_soon(self, plan: FetchPlan, sighting: Sighting) -> None:
         """Refresh in the background; the entry keeps serving from inside the lease."""
@@ -164,8 +193,8 @@ class ReadPath:
         else:
             if self.too_old_by_now(plan, entry, sighting, looked_s):
                 return replace(answer, expired=True)
-        stale = self._hit(plan, entry, sighting, Outcome.STALE_HIT)
-        return replace(stale, detail="stale-if-error")
+        detail = "stale-if-error"
+        return self._hit(plan, entry, sighting.store_now_ms, Outcome.STALE_HIT, detail=detail)
 
     def too_old_by_now(
         self, plan: FetchPlan, entry: Entry, sighting: Sighting, looked_s: float
@@ -209,6 +238,7 @@ class ReadPath:
         )
 
     def _landed(self, plan: FetchPlan, landing: Landing, *, led: bool) -> Answer:
+        self._ports.near.shown(plan.identity)
         outcome = Outcome.MISS if led else Outcome.COALESCED
         if landing.entry is not None:
             # Another proxy filled while we asked for the lease.
@@ -235,6 +265,7 @@ class ReadPath:
         uncontrolled = not (plan.control.only_if_cached or plan.control.refresh)
         if plan.get.consistent and uncontrolled:
             reply = await self._ports.exchange.forward(request, plan.table)
+            self._ports.near.shown(plan.identity)
             return pass_on(reply, Outcome.BYPASS, plan.table).explained(reason, plan.table)
         return await self.past_store(plan, reason)
 
@@ -265,6 +296,7 @@ class ReadPath:
     ) -> Answer:
         """Forward a ConsistentRead untouched; what it brings refreshes the entry."""
         reply, stored = await self._ports.filler.refill(plan, request, sighting.generation)
+        self._ports.near.shown(plan.identity)
         answer = pass_on(reply, Outcome.BYPASS, plan.table)
         answer = answer.explained(BypassReason.CONSISTENT_READ, plan.table)
         return replace(answer, stored=stored)

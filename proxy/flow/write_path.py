@@ -28,6 +28,7 @@ from proxy.flow.events import Emit, FenceEnded
 from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.fences import Fence, end_quietly
 from proxy.flow.filler import Landing
+from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.tasks import TaskOwner
@@ -61,6 +62,7 @@ class WritePorts:
     clock: Clock
     emit: Emit
     fence: FencePolicy
+    near: NearReads
 
 
 @dataclass(slots=True, eq=False)
@@ -92,9 +94,12 @@ class WritePath:
     async def _write(self, plan: WritePlan | TablesWritePlan, request: ClientRequest) -> Answer:
         token = self._ports.clock.token()
         targets = await self._chooser.choose(plan, request.operation, token)
+        records = [fence.record for fence in targets.fences]
+        self._ports.near.hold(records)
         try:
             return await self._fenced(targets, request, strict=plan.strict)
         finally:
+            self._ports.near.release(records)
             if request.operation in TABLE_WRITES:
                 for fence in targets.fences:
                     self._ports.schemas.forget(fence.table)

@@ -1,189 +1,188 @@
-"""What the near cache stands on: real stores push every change of what was read, before a PONG."""
+"""What a store's connections owe to the near cache: one suite for every store that tracks.
+
+A test drives a store by two links, of which one has a feed; it waits for what must have been told
+by PINGs alone, so the suite holds where pushes take time.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.core.fence import ItemIdentity, Proven
+from proxy.core.cache_key import KeySpace
+from proxy.core.fence import ItemIdentity, Sighting, WriteOutcome
 from proxy.core.policy import FencePolicy
-from proxy.core.values import Layout, TableName
-from proxy.edge.clock import SystemClock
-from proxy.edge.redis_store import RedisStore
-from proxy.embedded.valkey import RunningStore, redis_binary, start_valkey
-from tests.support.hand_clock import HandClock
-from tests.support.heard_feed import HeardFeed
-from tests.support.live_lanes import KEYS, LiveLanes, live_lanes, options
-from tests.support.raw_store import RawStore
-from tests.support.tools import missing
+from proxy.core.record import EntryDraft
+from proxy.core.values import CacheKey, Layout, TableName
+from proxy.flow.ports import NearSource, Store
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.virtual_clock import VirtualClock
 
-pytestmark = pytest.mark.store
-
-FENCE = FencePolicy()
-ITEM = KEYS.item(TableName("orders"), {"pk": {"S": "a"}})
-ROUNDS = 200
+ITEM = KeySpace("tracking", "us-east-1").item(TableName("orders"), {"pk": {"S": "a"}})
+DRAFT = EntryDraft(
+    0.0, 60.0, 90.0, negative=False, item_bytes=1, crc32=1, body=b'{"Item":{"pk":{"S":"a"}}}'
+)
+PINGS_S = 0.01
 
 
 @dataclass
+class Feed:
+    """A `ports.NearFeed` that notes what it is told."""
+
+    changed: list[CacheKey] = field(default_factory=list)
+    gone: list[NearSource] = field(default_factory=list)
+
+    def invalidated(self, cache_keys: Sequence[CacheKey]) -> None:
+        """Note the records."""
+        self.changed += cache_keys
+
+    def lost(self, source: NearSource) -> None:
+        """Note the connection."""
+        self.gone.append(source)
+
+
 class World:
-    """A store with one tracked connection of ours, and others' connections to it."""
+    """A store, the link of the process under test, and that of another one."""
 
-    running: RunningStore
-    live: LiveLanes
-    clock: HandClock
-    feed: HeardFeed
-    store: RedisStore
-    others: RedisStore
-    raw: RawStore
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.feed = Feed()
+        self._memory = MemoryStore(self.clock, FencePolicy())
+        link = MemoryStore(self.clock, FencePolicy())
+        link.scripts, link.incarnation = self._memory.scripts, self._memory.incarnation
+        link._made = self._memory._made
+        link.track(self.feed)
+        self._link = link
+        self.mine: Store = link
+        self.other: Store = self._memory
 
-    async def read(self, item: ItemIdentity = ITEM) -> Proven:
-        """Look an item up, twice where its table is unknown; return who tells of changes to it."""
-        if not (await self.store.lookup(item)).sources:
-            assert (await self.store.lookup(item)).sources
-        (source,) = (await self.store.lookup(item)).sources
-        return source
+    async def told(self, sighting: Sighting) -> list[CacheKey]:
+        """Return what was told once a PING that is sent now has been answered."""
+        now_s = self.clock.monotonic_s()
+        while not all(source.proven_s >= now_s for source in sighting.sources):
+            await self.clock.sleep(PINGS_S)
+        return self.feed.changed
 
-    async def proof(self) -> None:
-        """Let one PING go out, and return once it was answered."""
-        self.clock.beat()
-        for _ in range(3):  # the task that sends it wakes up
-            await self.clock.sleep(0)
-        await self.live.lanes.pick_any()[0].submit(("PING",))
+    def flush(self) -> None:
+        """Drop every record of the store."""
+        self._memory.flush()
 
+    def evict(self, identity: ItemIdentity) -> None:
+        """Drop one record, as a full store does."""
+        self._memory.evict(identity.cache_key)
 
-@pytest.fixture(params=["valkey", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[RunningStore]:
-    """Run a store of the test's own, of either kind."""
-    binary = redis_binary() if request.param == "redis" else None
-    if request.param == "redis" and binary is None:
-        missing("redis-server", install="apt install redis-server")
-    with closing(start_valkey(binary)) as store:
-        yield store
+    def break_connections(self) -> None:
+        """Cut the connections of the process under test."""
+        assert self._link.tracking is not None
+        self._link.tracking.disconnect()
 
 
 @pytest.fixture
-async def world(server: RunningStore) -> AsyncIterator[World]:
-    clock, feed = HandClock(heartbeat_s=0.02), HeardFeed()
-    ours = options(server.url, lanes=1)
-    with RawStore(server.address) as raw:
-        async with (
-            live_lanes(ours, clock, feed=feed, ping_s=0.02) as live,
-            live_lanes(ours) as theirs,
-        ):
-            await live.until(lambda: live.lanes.serving)
-            await theirs.until(lambda: theirs.lanes.serving)
-            store, others = live.store(FENCE), theirs.store(FENCE)
-            yield World(server, live, clock, feed, store, others, raw)
+async def world() -> World:
+    return World()
 
 
-async def test_a_step_of_anybody_is_pushed(world: World) -> None:
-    """Scripts of another proxy's connection, and of this one's own."""
-    for writer in (world.others, world.store):
-        await world.read()
-        world.feed.changed.clear()
-        token = SystemClock().token()
-        await writer.begin(ITEM, token=token)
-        await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
-        await world.read()
-        world.feed.changed.clear()
-        await writer.invalidate(ITEM)
-        await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
+async def fill(world: World, draft: EntryDraft = DRAFT) -> None:
+    """Put an entry, by the other process."""
+    token = world.clock.token()
+    generation = (await world.other.lookup(ITEM)).generation
+    await world.other.lease(ITEM, token=token, generation=generation, force=False)
+    assert await world.other.fill(ITEM, token=token, generation=generation, draft=draft)
 
 
-async def test_a_write_to_the_table_is_pushed(world: World) -> None:
-    """By the name of the table's record, which every lookup reads."""
-    await world.read()
-    world.feed.changed.clear()
-    await world.others.begin_table(ITEM.table_key, token=SystemClock().token())
-    await world.feed.until(lambda: ITEM.table_key in world.feed.changed)
+async def seen(world: World) -> Sighting:
+    """Fill, and look up by the connections under test."""
+    await fill(world)
+    sighting = await world.mine.lookup(ITEM)
+    assert sighting.entry is not None
+    assert sighting.sources
+    return sighting
 
 
-async def test_expiry_is_pushed(world: World) -> None:
-    """A record whose time is over is told of without anybody asking for it."""
-    await world.read()
-    world.raw.run("SET", ITEM.cache_key, b"", "PX", 1500)
-    await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
-    await world.read()
-    world.feed.changed.clear()
-    await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
-    assert world.raw.run("EXISTS", ITEM.cache_key) == 0
+async def test_a_lookup_names_who_will_tell_of_changes(world: World) -> None:
+    """And nothing is told of what did not change."""
+    sighting = await seen(world)
+    assert await world.told(sighting) == []
+    assert all(source.proven_s > -math.inf for source in sighting.sources)
 
 
-async def test_eviction_is_pushed(world: World) -> None:
-    """What a full store drops is told of."""
-    await world.read()
-    world.raw.run("SET", ITEM.cache_key, b"")
-    await world.read()
-    world.feed.changed.clear()
-    world.raw.run("CONFIG", "SET", "maxmemory", 1)
-    world.raw.run("SET", "x", "y")
-    world.raw.run("CONFIG", "SET", "maxmemory", 0)
-    await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
-    assert world.raw.run("EXISTS", ITEM.cache_key) == 0
+async def test_a_write_elsewhere_is_told(world: World) -> None:
+    """Its begin changes the record."""
+    sighting = await seen(world)
+    await world.other.begin(ITEM, token=world.clock.token())
+    assert await world.told(sighting) == [ITEM.cache_key]
 
 
-async def test_a_flush_voids_all_that_was_told(world: World) -> None:
-    """The connection stays, under another name that must be proven anew."""
-    before = await world.read()
-    assert before.proven_s > 0
-    world.raw.run("FLUSHALL", "SYNC")
-    await world.feed.until(lambda: world.feed.gone == [before])
-    after = await world.read()
-    assert after is not before
-    assert (before.proven_s, after.proven_s) == (-math.inf, -math.inf)
-    sent_s = world.clock.monotonic_s()
-    await world.proof()
-    assert sent_s <= after.proven_s <= world.clock.monotonic_s()
-    assert before.proven_s == -math.inf
+async def test_an_own_write_is_told_too(world: World) -> None:
+    """Who asked for a change makes no difference."""
+    sighting = await seen(world)
+    await world.mine.invalidate(ITEM)
+    assert await world.told(sighting) == [ITEM.cache_key]
 
 
-async def test_a_connection_that_is_killed_is_lost(world: World) -> None:
-    """At once, and the next one tells again."""
-    before = await world.read()
-    world.raw.run("CLIENT", "KILL", "TYPE", "normal")
-    await world.feed.until(lambda: world.feed.gone == [before])
-    assert before.proven_s == -math.inf
-    await world.live.until(lambda: world.live.lanes.serving)
-    after = await world.read()
-    assert after.proven_s > 0
-    world.feed.changed.clear()
-    world.raw.run("SET", ITEM.cache_key, b"")
-    await world.feed.until(lambda: ITEM.cache_key in world.feed.changed)
+async def test_a_write_to_the_table_is_told(world: World) -> None:
+    """By the name of the table's record, which the lookup read as well."""
+    sighting = await seen(world)
+    token = world.clock.token()
+    await world.other.begin_table(ITEM.table_key, token=token)
+    await world.other.end_table(
+        ITEM.table_key, token=token, outcome=WriteOutcome.INVALIDATED, remade=False
+    )
+    assert set(await world.told(sighting)) == {ITEM.table_key}
 
 
-async def test_a_primary_that_is_demoted_is_lost(world: World) -> None:
-    """After a fail-over it still answers PING, and is left with its next heartbeat."""
-    before = await world.read()
-    with closing(start_valkey(redis_binary())) as another:
-        assert isinstance(another.address, tuple)
-        world.running.ask("REPLICAOF", another.address[0], str(another.address[1]))
-        await world.feed.until(lambda: before in world.feed.gone)
-    assert before.proven_s == -math.inf
+async def test_an_eviction_is_told(world: World) -> None:
+    """What is not there any more may be filled anew without a word."""
+    sighting = await seen(world)
+    world.evict(ITEM)
+    assert await world.told(sighting) == [ITEM.cache_key]
 
 
-async def test_a_push_comes_before_the_answer_to_a_later_ping(world: World) -> None:
-    """Whenever a proof is there, every change that ended before its PING was sent is known."""
-    item = KEYS.item(TableName("orders"), {"pk": {"S": "b"}})
-    source = await world.read(item)
-    for number in range(ROUNDS):
-        await world.read(item)
-        world.feed.changed.clear()
-        world.raw.run("SET", item.cache_key, str(number))
-        sent_s = world.clock.monotonic_s()
-        await world.proof()
-        assert source.proven_s >= sent_s
-        assert item.cache_key in world.feed.changed
+async def test_a_flush_voids_what_was_told(world: World) -> None:
+    """It names no record: nothing of what these connections told counts any more."""
+    sighting = await seen(world)
+    world.flush()
+    await world.told(sighting)
+    await asyncio.sleep(0)
+    assert set(world.feed.gone) == set(sighting.sources)
 
 
-async def test_hashes_are_not_told_of(world: World) -> None:
-    """Nor is what is read by a connection that tracks nothing."""
-    hashes = world.live.store(FENCE, Layout.HASH)
-    for _ in range(2):
-        assert (await hashes.lookup(ITEM)).sources == ()
-        assert (await world.others.lookup(ITEM)).sources == ()
-    world.raw.run("SET", ITEM.cache_key, b"")
-    assert len((await hashes.lookup(ITEM)).sources) == 1  # found to be a string after all
+async def test_a_connection_that_is_gone_proves_nothing(world: World) -> None:
+    """The feed is told, and later lookups name another one."""
+    sighting = await seen(world)
+    world.break_connections()
+    assert set(world.feed.gone) == set(sighting.sources)
+    assert {source.proven_s for source in sighting.sources} == {-math.inf}
+    again = await world.mine.lookup(ITEM)
+    assert not set(again.sources) & set(sighting.sources)
+
+
+async def test_a_record_that_is_read_again_is_told_again(world: World) -> None:
+    """A push ends the tracking; each lookup begins it anew."""
+    await seen(world)
+    await world.other.invalidate(ITEM)
+    sighting = await world.mine.lookup(ITEM)
+    await world.other.begin(ITEM, token=world.clock.token())
+    assert await world.told(sighting) == [ITEM.cache_key, ITEM.cache_key]
+
+
+async def test_what_lies_as_a_hash_is_told_by_nobody(world: World) -> None:
+    """Only what a GET reads is tracked."""
+    hashed = EntryDraft(
+        0.0,
+        60.0,
+        90.0,
+        negative=False,
+        item_bytes=1,
+        crc32=1,
+        body=DRAFT.body,
+        layout=Layout.HASH,
+    )
+    await fill(world, hashed)
+    sighting = await world.mine.lookup(ITEM)
+    assert sighting.entry is not None
+    assert sighting.sources == ()

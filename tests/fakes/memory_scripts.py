@@ -6,8 +6,9 @@ record they leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from proxy.core.policy import FencePolicy
@@ -81,6 +82,31 @@ class ScopeCall:
     keep_ms: int = 0
 
 
+class Records(dict[bytes, Stored]):
+    """Records by name; tells whoever watches of each that is written or deleted."""
+
+    def __init__(self, records: Mapping[bytes, Stored] = MappingProxyType({})) -> None:
+        super().__init__(records)
+        self.watchers: list[Callable[[bytes | None], None]] = []
+
+    def __setitem__(self, key: bytes, stored: Stored) -> None:
+        super().__setitem__(key, stored)
+        self._tell(key)
+
+    def __delitem__(self, key: bytes) -> None:
+        super().__delitem__(key)
+        self._tell(key)
+
+    def clear(self) -> None:
+        """Drop all; watchers are told of none by name."""
+        super().clear()
+        self._tell(None)
+
+    def _tell(self, key: bytes | None) -> None:
+        for watcher in self.watchers:
+            watcher(key)
+
+
 class MemoryScripts:
     """All steps over a dict of records.
 
@@ -90,7 +116,7 @@ class MemoryScripts:
     """
 
     def __init__(self, now_ms: Callable[[], int], fence: FencePolicy) -> None:
-        self.records: dict[bytes, Stored] = {}
+        self.records = Records()
         self._now_ms = now_ms
         self._lease_ms = round(fence.lease_s * 1000)
         self._marker_ms = round(fence.marker_s * 1000)
@@ -281,7 +307,8 @@ class MemoryScripts:
             after = replace(after, pages_from_ms=now_ms + self._marker_ms)
         kept = before is known and after.generation == before.generation
         if call.keep_ms and ends and not live and not kept:
-            self.records.pop(key, None)
+            if key in self.records:
+                del self.records[key]
         else:
             lives_ms = now_ms + call.keep_ms + self._marker_ms if call.keep_ms else None
             self.records[key] = Stored(after.pack(), lives_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final, TypeVar
 
@@ -38,7 +38,7 @@ from proxy.core.values import (
     TableId,
     Token,
 )
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, NearFeed
 from tests.fakes.memory_scripts import (
     Fields,
     Granted,
@@ -47,6 +47,7 @@ from tests.fakes.memory_scripts import (
     ScopeCall,
     Stored,
 )
+from tests.fakes.memory_tracking import MemoryTracking
 from tests.fakes.record_bytes import expired, unpack
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class MemoryStore:
         down: while set, every step fails with it and takes no effect.
         unfit: whether the store has flaws that `strict` cannot stand on.
         settled: whether the primary is known to be the only one.
+        tracking: the connection that pushes changes; None until `track`.
     """
 
     def __init__(self, clock: Clock, fence: FencePolicy = FencePolicy()) -> None:  # noqa: B008 - frozen
@@ -101,6 +103,12 @@ class MemoryStore:
         self._made = count(1)
         self.incarnation = Incarnation(self._fresh(INCARNATION_BYTES))
         self._faults: deque[_Fault] = deque()
+        self.tracking: MemoryTracking | None = None
+
+    def track(self, feed: NearFeed) -> None:
+        """Let this link's connection track what it reads, and push changes to `feed`."""
+        self.tracking = MemoryTracking(feed, self._clock.monotonic_s)
+        self.scripts.records.watchers.append(self.tracking.changed)
 
     # Switches
 
@@ -141,7 +149,8 @@ class MemoryStore:
 
     def evict(self, key: CacheKey) -> None:
         """Drop one record, as a full store does."""
-        self.scripts.records.pop(key, None)
+        if key in self.scripts.records:
+            del self.scripts.records[key]
 
     def flush(self) -> None:
         """Drop every record; the incarnation stays."""
@@ -204,6 +213,9 @@ class MemoryStore:
             )
             stored = self.scripts.stored(identity.cache_key)
             fields = stored.fields if stored is not None else None
+            if self.tracking is not None and fields is None:  # only a GET is tracked
+                sources = self.tracking.reads(identity.cache_key, identity.table_key)
+                seen = replace(seen, sources=sources)
             return unpacked_sighting(seen, beside(fields, names), not_compressed)
 
         return await self._step("lookup", identity.cache_key, run, serving=True)

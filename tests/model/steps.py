@@ -13,7 +13,14 @@ from typing import Any, Final, NamedTuple
 from proxy.core.packing import unpacked
 from proxy.core.policy import FencePolicy
 from proxy.core.record import Entry, Leased, Packing, decode_record
-from tests.fakes.memory_scripts import Fields, MemoryScripts, NewEntry, ScopeCall, Stored
+from tests.fakes.memory_scripts import (
+    Fields,
+    MemoryScripts,
+    NewEntry,
+    Records,
+    ScopeCall,
+    Stored,
+)
 from tests.fakes.memory_store import beside, not_compressed
 
 UNIT_MS: Final = 10_000_000
@@ -150,7 +157,7 @@ class Specification:
     def perform(self, before: Stored | None, call: Call) -> Done:
         """Return what a call does to a record."""
         if (done := self.performed.get((before, call))) is None:
-            self._scripts.records = {} if before is None else {b"": before}
+            self._scripts.records = Records({} if before is None else {b"": before})
             reply = self._run(call)
             done = Done(reply, self._scripts.records.get(b""))
             self.performed[before, call] = done

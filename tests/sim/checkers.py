@@ -74,6 +74,24 @@ def _floors(history: History, ended: list[Call], rule: Rule) -> Iterator[tuple[C
             floors[place] = max(floors.get(place, 0), min(possible, default=0))
 
 
+def unseen_for(history: History, delta_s: float) -> list[str]:
+    """Return the reads that do not show a write acknowledged `delta_s` before they began."""
+    found = []
+    writes = [call for call in history.calls if call.kind is Kind.WRITE and call.acknowledged]
+    for read in history.calls:
+        if read.kind is not Kind.READ or read.ended is None or read.value is None:
+            continue
+        seen_by_s = read.began_s - delta_s
+        acknowledged = [w for w in writes if w.item == read.item and w.ended_s <= seen_by_s]
+        floor = max((min(history.versions_of(w), default=0) for w in acknowledged), default=0)
+        if not any(version >= floor for version in history.versions_of(read)):
+            found.append(
+                f"read {read.number} of item {read.item} through proxy {read.proxy} ({read.how})"
+                f" showed {read.value!r}, version {floor} had been acknowledged {delta_s} s before"
+            )
+    return found
+
+
 def not_settled(history: History) -> list[str]:
     """Return the reads in a quiet world that do not show the newest version."""
     return [

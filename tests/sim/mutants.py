@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from proxy.core import near_rules
 from proxy.core.fence import WriteOutcome
+from proxy.core.near_rules import NearRules
 from proxy.core.values import Incarnation
 from proxy.flow import write_path
 from proxy.flow.coalescer import Coalescer
@@ -146,6 +148,30 @@ def _no_beginning_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(write_path, "_BEGIN_TRIES", 1)
 
 
+def _no_placeholder(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NearRules, "_forget", lambda self, cache_key: self._cache.drop(cache_key))
+
+
+def _unproven_copies(patch: pytest.MonkeyPatch) -> None:
+    def there(told: tuple[Any, ...], _since_s: float) -> bool:
+        return not any(each.void for each in told)
+
+    patch.setattr(near_rules, "_proven", there)
+
+
+def _no_purge_on_own_write(patch: pytest.MonkeyPatch) -> None:
+    for step in ("hold", "release"):
+        patch.setattr(NearRules, step, lambda *_: None)
+
+
+def _lost_connections_believed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NearRules, "lost", lambda *_: None)
+
+
+def _copies_outlive_newer_reads(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NearRules, "shown", lambda *_: None)
+
+
 MUTANTS: Final = (
     Mutant("a fill needs its lease", "strict-invalidate", _fill_without_lease),
     Mutant("a write begins before it is sent", "strict-invalidate", _no_begin),
@@ -175,4 +201,14 @@ MUTANTS: Final = (
         _forgotten_debts,
         first_seed=530,
     ),
+    Mutant("a push during a lookup keeps its copy away", "near-invalidate", _no_placeholder),
+    Mutant("a copy stands for less than Δ", "near-invalidate", _unproven_copies),
+    Mutant("own writes drop copies", "near-invalidate", _no_purge_on_own_write),
+    Mutant(
+        "what a lost connection told is void",
+        "near-forgetful-invalidate",
+        _lost_connections_believed,
+        ("flush",),
+    ),
+    Mutant("what a read shows drops older copies", "near-invalidate", _copies_outlive_newer_reads),
 )

@@ -19,6 +19,7 @@ from tests.sim.checkers import (
     below_floor,
     not_settled,
     older_than,
+    unseen_for,
 )
 from tests.sim.rig import Weather
 from tests.sim.simulation import Profile
@@ -39,6 +40,15 @@ TIMES: Final[Mapping[str, tuple[object, ...]]] = {
     "defaults.fresh_ttl_s": FRESH_S,
     "defaults.negative_ttl_s": FRESH_S,
     "defaults.queries.fresh_ttl_s": FRESH_S,
+    "near.bytes_max": (0,),
+}
+DELTA_S: Final = 0.3
+NEAR: Final[Mapping[str, tuple[object, ...]]] = {
+    "near.bytes_max": (2**20,),
+    "near.delta_s": (DELTA_S,),
+    "near.eventual_delta_s": (DELTA_S,),
+    "defaults.fresh_ttl_s": (5.0, 60.0),
+    "defaults.negative_ttl_s": (5.0, 60.0),
 }
 STORE_FAULTS: Final = ("cut", "outage", "fail_over", "restart_store", "evict", "purge")
 PROXY_FAULTS: Final = ("pause", "kill")
@@ -104,6 +114,46 @@ def _profiles() -> Iterator[Profile]:
         )
 
 
+def _near_profiles() -> Iterator[Profile]:
+    """With copies in each proxy, whose pushes are late, or lost with their connection."""
+    for mode in ("invalidate", "through"):
+        common = {
+            **TIMES,
+            **NEAR,
+            "defaults.write_mode": (mode,),
+            "defaults.grace_s": (0.0, GRACE_S),
+        }
+        within_delta = partial(unseen_for, delta_s=DELTA_S)
+        yield Profile(
+            f"near-{mode}",
+            common,
+            ("evict", "purge", "pause", "drop_wire"),
+            Weather(upstream_ambiguous=0.1, upstream_late=0.1, lag_s=LAG_S),
+            (partial(below_floor, rule=SESSION), within_delta, not_settled),
+        )
+        yield Profile(
+            f"near-storms-{mode}",
+            common,
+            (*STORE_FAULTS, *PROXY_FAULTS, "drop_wire"),
+            BAD,
+            (partial(below_floor, rule=OWN_WRITES),),
+        )
+        yield Profile(
+            f"near-forgetful-{mode}",
+            common,
+            ("flush", "evict", "purge", "drop_wire"),
+            Weather(upstream_throttled=0.1, lag_s=LAG_S),
+            (within_delta, not_settled),
+        )
+        yield Profile(
+            f"near-eventual-{mode}",
+            common | {"defaults.level": ("eventual",), "defaults.fresh_ttl_s": (5.0,)},
+            ("evict", "purge", "pause", "drop_wire"),
+            Weather(upstream_throttled=0.1, lag_s=LAG_S),
+            (partial(older_than, age_s_max=5.0 + GRACE_S + LAG_S + DELTA_S), not_settled),
+        )
+
+
 def _with_pages() -> Iterator[Profile]:
     """Every profile once more, with Query and Scan among its reads."""
     for profile in _profiles():
@@ -112,4 +162,4 @@ def _with_pages() -> Iterator[Profile]:
         yield replace(profile, name=f"{profile.name}-pages", settings=settings)
 
 
-PROFILES: Final = {profile.name: profile for profile in _with_pages()}
+PROFILES: Final = {profile.name: profile for profile in (*_with_pages(), *_near_profiles())}

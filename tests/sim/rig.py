@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -17,19 +18,22 @@ from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, Up
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.values import TOKEN_BYTES, TableName, Token
-from proxy.flow.ports import UpstreamReply, UpstreamRequest
+from proxy.flow.ports import NearFeed, UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
-from tests.fakes.memory_scripts import MemoryScripts
+from tests.fakes.memory_scripts import MemoryScripts, Records
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_tracking import MemoryTracking, Message
 from tests.sim.history import ABSENT, History
 
 T = TypeVar("T")
+Keep = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 TABLE: Final = TableName("orders")
 CALL_HEADER: Final = "X-Simulated-Call"
 LATE_S: Final = 0.9
 """How long after its reply a write may still take effect: below the write time-out."""
 
+PING_EVERY_S: Final = 0.1
 _STORE_TIMEOUT_S: Final = 0.1
 _SILENCE_S: Final = 1e6
 
@@ -130,9 +134,72 @@ class StoreWorld:
         self.epoch += 1
         self.gate_s = asyncio.get_running_loop().time() + quarantine_s
         scripts = MemoryScripts(self.memory.now_ms, self._fence)
-        scripts.records = dict(records)
+        scripts.records = Records(records)
         self.memory.scripts = scripts
         self.memory.change_incarnation()
+
+
+class SimWire:
+    """The way of pushes and answered PINGs from the store to one proxy, in order and often late.
+
+    Args:
+        door: of the proxy.
+        clock: of the proxy.
+        chances: decide how late.
+        keep: starts work, and holds on to it: what waits for a dead proxy has no other owner.
+    """
+
+    def __init__(self, door: Doors, clock: SimClock, chances: random.Random, keep: Keep) -> None:
+        self._door = door
+        self._clock = clock
+        self._chances = chances
+        self._keep = keep
+        self._work: list[asyncio.Task[Any]] = []
+        self._sent: asyncio.Queue[tuple[float, Message]] = asyncio.Queue()
+        self.silent = False
+        """Nothing arrives any more, and nobody has noticed yet."""
+
+    def open(self, tracking: MemoryTracking) -> None:
+        """Carry what a connection that was just made sends; nothing is proven yet."""
+        self._tracking = tracking
+        tracking.hand_on = self._put
+        tracking.connection.answered_s = -math.inf
+        self._work = [self._keep(each) for each in (self._carry(), self._ping(tracking))]
+
+    def end(self) -> None:
+        """Let the proxy notice that the connection is gone."""
+        for task in self._work:
+            task.cancel()
+        self._tracking.disconnect()
+        self._tracking.hand_on = _nowhere
+
+    def _put(self, message: Message) -> None:
+        self._sent.put_nowait((asyncio.get_running_loop().time() + self._way_s(), message))
+
+    async def _carry(self) -> None:
+        while True:
+            due_s, message = await self._sent.get()
+            await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
+            await self._door()
+            if not self.silent:
+                message()
+
+    async def _ping(self, tracking: MemoryTracking) -> None:
+        while True:
+            await self._door()
+            sent_s = self._clock.monotonic_s()
+            await asyncio.sleep(self._chances.expovariate(3000))
+            if not self.silent:
+                tracking.ping(sent_s)
+            await asyncio.sleep(PING_EVERY_S)
+
+    def _way_s(self) -> float:
+        chances = self._chances
+        return chances.uniform(0, 0.5) if chances.random() < 0.1 else chances.expovariate(3000)
+
+
+def _nowhere(_message: Message) -> None:
+    pass
 
 
 class SimLink:
@@ -150,8 +217,31 @@ class SimLink:
         self._chances = chances
         self._weather = weather
         self._epoch = -1
-        self.cut = False
+        self._cut = False
+        self._wire: SimWire | None = None
+        self.track: Callable[[MemoryStore], SimWire] | None = None
+        """Opens the way of pushes on a connection that was just made; None without near cache."""
         self.inner = world.link()
+
+    @property
+    def cut(self) -> bool:
+        """Whether the proxy is cut off from the store."""
+        return self._cut
+
+    @cut.setter
+    def cut(self, cut: bool) -> None:
+        if self._wire is not None and cut:
+            self._wire.silent = True
+        elif self._cut and not cut:
+            self.drop_wire()
+        self._cut = cut
+
+    def drop_wire(self) -> None:
+        """Lose the connection that tracks, and make another."""
+        if self._wire is not None:
+            self._wire.end()
+        if self.track is not None:
+            self._wire = self.track(self.inner)
 
     @property
     def serving(self) -> bool:
@@ -194,7 +284,8 @@ class SimLink:
         """Meet the present primary: nothing is served until its quarantine is over."""
         met = self.inner = self._world.link()
         self._epoch = self._world.epoch
-        self.cut = False
+        self._cut = False
+        self.drop_wire()
         left_s = self._world.gate_s - asyncio.get_running_loop().time()
         if left_s > 0:
             met.stop_serving()
@@ -230,6 +321,9 @@ class SimLink:
             raise StoreUnavailable(StoreFailure.RESET, "lost on the way there")
         reply = await step(there_s)
         await asyncio.sleep(self._chances.expovariate(3000))
+        if self.track is not None and self._chances.random() < 0.1:
+            # Pushes have a way of their own here, as where a process handles them first.
+            await asyncio.sleep(self._chances.uniform(0, 0.9 * _STORE_TIMEOUT_S))
         if lost:
             raise StoreUnavailable(StoreFailure.RESET, "the reply was lost")
         return reply
@@ -314,6 +408,19 @@ class SimUpstream:
         status, body = self._world.run(request, lag_s)
         await asyncio.sleep(_way_s(chances))
         return UpstreamReply(status, (("Content-Type", "application/x-amz-json-1.0"),), body)
+
+
+def tracked_by(feed: NearFeed, make: Callable[[], SimWire]) -> Callable[[MemoryStore], SimWire]:
+    """Return what opens the way of pushes from a store to one proxy's near cache."""
+
+    def track(store: MemoryStore) -> SimWire:
+        store.track(feed)
+        assert store.tracking is not None, "a link that tracks"
+        wire = make()
+        wire.open(store.tracking)
+        return wire
+
+    return track
 
 
 def _way_s(chances: random.Random) -> float:

@@ -35,9 +35,11 @@ from tests.sim.rig import (
     SimClock,
     SimLink,
     SimUpstream,
+    SimWire,
     StoreWorld,
     UpstreamWorld,
     Weather,
+    tracked_by,
 )
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -251,6 +253,7 @@ class Run:
         call.ended_s = asyncio.get_running_loop().time()
         call.how = cache_status(answer)
         self.outcomes[answer.outcome.value] += 1
+        self.outcomes["near"] += (answer.detail or "").startswith("near")
         if answer.outcome is Outcome.BYPASS and answer.reason is not None:
             self.outcomes[f"bypass {answer.reason}"] += 1
 
@@ -274,7 +277,11 @@ class Run:
         graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts, modes)
         upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
-        proxy = SimProxy(self._started, door, link, graph.flows(upstream).dispatcher)
+        flows = graph.flows(upstream)
+        if self._settings.near.bytes_max:
+            make = partial(SimWire, door, clock, chances, self._keep)
+            link.track = tracked_by(flows.near, make)
+        proxy = SimProxy(self._started, door, link, flows.dispatcher)
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
         return proxy
@@ -312,6 +319,10 @@ class Run:
         for proxy in self._proxies:
             proxy.link.cut = True
             self._later(for_s, partial(_uncut, proxy.link))
+
+    def drop_wire(self) -> None:
+        """Break the connection that pushes changes to a proxy; it makes another."""
+        self._chances.choice(self._proxies).link.drop_wire()
 
     def fail_over(self) -> None:
         """Promote the replica: what came after its last word is lost."""

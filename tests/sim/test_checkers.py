@@ -16,6 +16,7 @@ from tests.sim.checkers import (
     below_floor,
     not_settled,
     older_than,
+    unseen_for,
 )
 from tests.sim.history import ABSENT, Call, History, Kind
 
@@ -178,3 +179,18 @@ def test_quiet_world_shows_the_newest() -> None:
     assert not_settled(story.history) == []
     story.read("a")
     assert len(not_settled(story.history)) == 1
+
+
+def test_an_acknowledged_write_may_be_unseen_for_a_while() -> None:
+    """Delta counts from the acknowledgement to the read's begin; who wrote where is all one."""
+    story = Story()
+    story.write("a")
+    story.write("b", proxy=2)  # acknowledged at 6 s
+    story.read("a")  # begins at 7 s
+    assert unseen_for(story.history, delta_s=1.5) == []
+    assert len(unseen_for(story.history, delta_s=1.0)) == 1
+    story.read("b")
+    story.end(story.begin(Kind.READ))
+    assert len(unseen_for(story.history, delta_s=1.0)) == 1
+    story.read(ABSENT)
+    assert len(unseen_for(story.history, delta_s=1.0)) == 2

@@ -11,9 +11,11 @@ from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
 from proxy.core.key_schema import KeySchema
+from proxy.core.near_cache import NearCache
+from proxy.core.near_rules import NearRules
 from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import Plan, TablesWritePlan, WritePlan, make_plan
-from proxy.core.policy import AuditPolicy, FencePolicy, TablePolicy
+from proxy.core.policy import AuditPolicy, FencePolicy, NearPolicy, TablePolicy
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName
@@ -25,6 +27,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Event
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.near_reads import NearReads
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
@@ -93,7 +96,7 @@ class World:
     """One table `orders` with partition key `pk`, one store, as many proxies as a test wants.
 
     `policy` is every proxy's policy of every table but those in `policies`: replace it to change
-    it.
+    it. `near` bounds the copies of each proxy that is started after it was set.
     """
 
     def __init__(self, fence: FencePolicy) -> None:
@@ -101,6 +104,7 @@ class World:
         self.fence = fence
         self.policy = TablePolicy(jitter=0.0)
         self.policies: dict[str, TablePolicy] = {}
+        self.near = NearPolicy(bytes_max=0)
         self.keys = KeySpace("test", "us-east-1")
         self.upstream = ScriptedUpstream(self.clock)
         self.upstream.tables.add(TABLE, pk="S")
@@ -171,6 +175,11 @@ class Proxy:
         self.events: list[Event] = []
         emit, clock = self.events.append, world.clock
         self.store = world.link()
+        cache = NearCache(
+            bytes_max=world.near.bytes_max, table_share_max=world.near.table_share_max
+        )
+        self.near = NearReads(cache, NearRules(cache), policy=world.near, clock=clock)
+        self.store.track(self.near)
         self.tasks = TaskOwner(emit)
         self.coalescer: Coalescer[Landing] = Coalescer(self.tasks, flights_max=flights_max)
         self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
@@ -231,6 +240,7 @@ class Proxy:
             emit=emit,
             note=self.watch.note,
             witness=self.auditor,
+            near=self.near,
         )
         paths = self._paths(read_ports)
         self.reads, self.batches, self.queries = paths.reads, paths.batches, paths.queries
@@ -252,6 +262,7 @@ class Proxy:
                 clock=clock,
                 emit=emit,
                 fence=world.fence,
+                near=self.near,
             )
         )
         self.dispatcher = Dispatcher(
@@ -268,6 +279,7 @@ class Proxy:
                 emit=emit,
                 policy_of=world.policy_of,
                 body_bytes_max=1024,
+                near=self.near,
             )
         )
 

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
-from proxy.core.policy import ITEM_BYTES_MAX, FencePolicy, TablePolicy
+from proxy.core.policy import ITEM_BYTES_MAX, FencePolicy, NearPolicy, TablePolicy
 from proxy.core.values import Digest, Level, Mode, WriteMode
 
 
@@ -75,3 +75,10 @@ def test_policies_are_frozen() -> None:
     """No layer can change what the operator decided."""
     with pytest.raises(FrozenInstanceError):
         TablePolicy().mode = Mode.OFF  # type: ignore[misc]
+
+
+def test_level_decides_how_long_a_copy_stands() -> None:
+    """Never at strict, and nowhere without a budget."""
+    near = NearPolicy(delta_s=0.1, eventual_delta_s=0.7)
+    assert [near.delta_of(level) for level in Level] == [0.0, 0.1, 0.7]
+    assert {NearPolicy(bytes_max=0).delta_of(level) for level in Level} == {0.0}

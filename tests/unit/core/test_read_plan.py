@@ -296,6 +296,36 @@ def test_a_consistent_get_in_shadow_passes() -> None:
     assert planned("GetItem", body) == expected
 
 
+@pytest.mark.parametrize(
+    ("operation", "body", "wish", "items"),
+    [
+        ("GetItem", GET, "bypass", 1),
+        ("GetItem", GET | {"TableName": "shadow", "ConsistentRead": True}, "", 1),
+        ("GetItem", GET | {"ProjectionExpression": "a", "ConsistentRead": True}, "", 1),
+        ("BatchGetItem", batch(orders={}, strict={}), "bypass", 2),
+        ("BatchGetItem", batch(orders={"ConsistentRead": True}), "", 1),
+        ("GetItem", GET | {"TableName": "off"}, "", 0),
+    ],
+)
+def test_a_read_that_passes_says_which_items_it_shows(
+    operation: str, body: dict[str, Any], wish: str, items: int
+) -> None:
+    """No older copy may be shown after it; a table that is off has none."""
+    passed = planned(operation, body, *([(FIELD, wish)] if wish else []))
+    assert isinstance(passed, PassPlan)
+    assert [identity.cache_key for identity in passed.shows] == [
+        KEYS.item(identity.table, KEY).cache_key for identity in passed.shows
+    ]
+    assert len(passed.shows) == items
+
+
+def test_a_page_that_passes_names_no_items() -> None:
+    """Nobody knows which are on it."""
+    passed = planned("Scan", {"TableName": "pages"}, (FIELD, "bypass"))
+    assert isinstance(passed, PassPlan)
+    assert passed.shows == ()
+
+
 @pytest.mark.parametrize("operation", ["GetItem", "BatchGetItem"])
 def test_nothing_in_shadow_is_answered_from_the_cache_only(operation: str) -> None:
     """Nothing of the cache is served in shadow, not even to whoever wants nothing else."""

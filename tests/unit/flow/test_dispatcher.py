@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
-from proxy.core.policy import QueryPolicy
+from proxy.core.policy import NearPolicy, QueryPolicy
 from proxy.core.request import ClientRequest, Headers
 from proxy.core.values import BypassReason, Level, Mode, Outcome, WriteMode
 from proxy.flow.events import RequestAnswered
@@ -322,3 +322,15 @@ async def test_hits_and_transactions_teach_no_key(proxy: Proxy) -> None:
     await proxy.dispatcher.answer(client_request("TransactWriteItems", one))
     await proxy.dispatcher.answer(put)
     assert proxy.store.asked("begin_table") == 2
+
+
+async def test_a_read_that_passes_drops_older_copies_of_what_it_shows(world: World) -> None:
+    """The next read, which may be answered by a copy, is not older."""
+    world.put_elsewhere("a", "1")
+    world.near = NearPolicy()
+    proxy = world.proxy()
+    for _ in range(2):
+        await proxy.ask("GetItem", GET)
+    assert len(proxy.near.cache) == 1
+    await proxy.ask("GetItem", GET, X_Dynaside_Cache="bypass")
+    assert len(proxy.near.cache) == 0

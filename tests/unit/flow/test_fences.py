@@ -65,6 +65,7 @@ async def test_fences_name_what_they_cover(world: World) -> None:
     await item.begin()
     assert item.keys == (identity.cache_key,)
     assert (table.table, table.keys) == (TABLE, (world.keys.table_key(TABLE),))
+    assert (item.record, table.record) == (identity.cache_key, world.keys.table_key(TABLE))
 
 
 @pytest.mark.parametrize(

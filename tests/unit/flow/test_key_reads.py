@@ -10,6 +10,7 @@ import pytest
 from proxy.core.batch_answer import UNPROCESSED
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.operations import Capacity
+from proxy.core.policy import NearPolicy
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.values import BypassReason, Level, Mode, Outcome
 from proxy.flow.events import RefreshEnded
@@ -40,6 +41,7 @@ class Reader:
             emit=proxy.events.append,
             note=proxy.watch.note,
             witness=proxy.auditor,
+            near=proxy.near,
         )
         self.keys = KeyReader(ports, proxy.reads)
 
@@ -308,3 +310,18 @@ async def test_hit_that_expires_while_others_are_fetched_is_left_unprocessed(
     assert reader.keys.still(look, hit) is hit
     reader.proxy.world.clock.pause(6.0)
     assert reader.keys.still(look, hit).item == UNPROCESSED
+
+
+async def test_a_copy_is_a_lookup_that_asks_nobody(world: World) -> None:
+    """A key that a copy answers is judged as if the store had been asked."""
+    world.put_elsewhere("a", "1")
+    world.near = NearPolicy()
+    reader = Reader(world.proxy())
+    for _ in range(2):
+        await reader.read()
+    asked = reader.proxy.store.asked("lookup")
+    look = await reader.keys.look(reader.plan("a"))
+    read = reader.keys.from_entry(look)
+    assert read is not None
+    assert shows(read, "1")
+    assert (read.outcome, reader.proxy.store.asked("lookup")) == (Outcome.HIT, asked)

@@ -13,6 +13,7 @@ import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.fence import ItemIdentity, Sighting, WriteOutcome
+from proxy.core.policy import NearPolicy
 from proxy.core.record import Entry
 from proxy.core.request import Answer
 from proxy.core.values import BypassReason, FillResult, Layout, Level, Outcome
@@ -878,3 +879,17 @@ async def test_reader_shares_the_fetch_of_a_batch(proxy: Proxy) -> None:
     answer = await single
     assert (answer.outcome, value_of(answer), reads(proxy)) == (Outcome.COALESCED, "1", 0)
     await batch
+
+
+async def test_a_copy_answers_in_the_place_of_the_store(world: World) -> None:
+    """At once, of items and of absences; `tests/unit/flow/test_near_reads.py` has all the rest."""
+    world.put_elsewhere("a", "1")
+    world.near = NearPolicy()
+    proxy = world.proxy()
+    for pk, detail in (("a", "near"), ("none", "near-negative")):
+        assert proxy.reads.near(world.read_plan(pk)) is None
+        for _ in range(2):
+            await proxy.get(pk)
+        answer = proxy.reads.near(world.read_plan(pk))
+        assert answer == await proxy.get(pk)
+        assert answer.detail == detail
