@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
+from proxy.core.plan_memo import PlanMemo
+from proxy.flow.at_once import AtOnce, Near
 from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
@@ -29,15 +31,22 @@ from proxy.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """What a process runs: answers to requests, and the watch over its tables beside them."""
+    """What a process runs: answers to requests, and the watch over its tables beside them.
+
+    `at_once` answers what needs no waiting, where the process holds entries of its own.
+    """
 
     dispatcher: Dispatcher
     watch: TableWatch
+    at_once: AtOnce | None
 
 
 @dataclass(frozen=True, slots=True)
 class FlowGraph:
-    """What the flows of one process share; the simulation builds the same graph on other ports."""
+    """What the flows of one process share; the simulation builds the same graph on other ports.
+
+    `near` gives what the process itself holds, if it holds anything.
+    """
 
     settings: Settings
     clock: Clock
@@ -47,6 +56,7 @@ class FlowGraph:
     store: Store
     debts: Debts
     modes: ModeSwitch
+    near: Near | None = None
 
     def flows(self, upstream: Upstream) -> Flows:
         """Put the flows together."""
@@ -68,10 +78,20 @@ class FlowGraph:
         )
         exchange.when_lost(watch.lost)
         auditor = self._auditor(exchange, gate)
-        return Flows(self._dispatcher(exchange, schemas, watch, auditor), watch)
+        plans = PlanMemo(self.keys, self.modes.policy_of, bytes_max=settings.limits.plans_bytes_max)
+        at_once = None
+        if self.near is not None:
+            at_once = AtOnce(plans, self.near, clock=self.clock, emit=self.emit)
+        dispatcher = self._dispatcher(plans, exchange, schemas, watch, auditor)
+        return Flows(dispatcher, watch, at_once)
 
     def _dispatcher(
-        self, exchange: Exchange, schemas: SchemaBook, watch: TableWatch, auditor: Auditor
+        self,
+        plans: PlanMemo,
+        exchange: Exchange,
+        schemas: SchemaBook,
+        watch: TableWatch,
+        auditor: Auditor,
     ) -> Dispatcher:
         settings, fence = self.settings, self.settings.fence_policy()
         coalescer: Coalescer[Landing] = Coalescer(
@@ -110,6 +130,7 @@ class FlowGraph:
                 clock=self.clock,
                 emit=self.emit,
                 policy_of=self.modes.policy_of,
+                plans=plans,
                 body_bytes_max=settings.http.body_bytes_max,
             )
         )
