@@ -18,7 +18,7 @@ OPS_PORT ?=
 # For `make test`: more arguments to pytest, as in ARGS='-k fence'.
 ARGS ?=
 
-# For `make bench-layouts`; `make bench-levels` has a default of its own.
+# For `make bench-layouts`; `make bench-levels` and `make bench-door` have defaults of their own.
 OUT ?= tests/bench/results/layouts.json
 
 # For `make sim`: SEED= replays one history of PROFILE=; without it HISTORIES= of every profile run.
@@ -81,6 +81,11 @@ bench-lanes: .venv/.dev .venv/.project ## measure connections to the store, besi
 bench-near: OUT = tests/bench/results/near_hit_ratio.json
 bench-near: .venv/.dev .venv/.project ## measure what the near cache keeps; OUT= as above
 	@.venv/bin/python -m tests.bench.near_hit_ratio --out '$(OUT)'
+
+.PHONY: bench-door
+bench-door: OUT = tests/bench/results/door.json
+bench-door: .venv/.dev .venv/.project ## measure hits through the fast door, beside nginx; OUT= as above
+	@.venv/bin/python -m tests.bench.door --out '$(OUT)'
 
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=

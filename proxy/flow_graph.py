@@ -9,6 +9,8 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
 from proxy.core.near_cache import NearCache
 from proxy.core.near_rules import NearRules
+from proxy.core.plan_memo import PlanMemo
+from proxy.flow.at_once import AtOnce
 from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
@@ -34,12 +36,14 @@ from proxy.settings import Settings
 class Flows:
     """What a process runs: answers to requests, and the watch over its tables beside them.
 
-    `near` takes what the store's connections push.
+    `near` takes what the store's connections push; `at_once` answers what needs no waiting, where
+    the process keeps copies of entries.
     """
 
     dispatcher: Dispatcher
     watch: TableWatch
     near: NearReads
+    at_once: AtOnce | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,14 @@ class FlowGraph:
         )
         exchange.when_lost(watch.lost)
         auditor = self._auditor(exchange, gate)
-        reads = self._read_ports(exchange, watch, auditor)
-        return Flows(self._dispatcher(reads, schemas, auditor), watch, reads.near)
+        plans = PlanMemo(self.keys, self.modes.policy_of, bytes_max=settings.limits.plans_bytes_max)
+        ports = self._read_ports(exchange, watch, auditor)
+        paths = self._read_paths(ports, schemas)
+        at_once = None
+        if settings.near_policy().bytes_max:
+            at_once = AtOnce(plans, paths.reads.near, clock=self.clock, emit=self.emit)
+        dispatcher = self._dispatcher(plans, ports, paths, schemas, auditor)
+        return Flows(dispatcher, watch, ports.near, at_once)
 
     def _read_ports(self, exchange: Exchange, watch: TableWatch, auditor: Auditor) -> ReadPorts:
         settings, fence = self.settings, self.settings.fence_policy()
@@ -104,10 +114,14 @@ class FlowGraph:
         return NearReads(cache, NearRules(cache), policy=policy, clock=self.clock)
 
     def _dispatcher(
-        self, read_ports: ReadPorts, schemas: SchemaBook, auditor: Auditor
+        self,
+        plans: PlanMemo,
+        read_ports: ReadPorts,
+        paths: ReadPaths,
+        schemas: SchemaBook,
+        auditor: Auditor,
     ) -> Dispatcher:
         settings, exchange = self.settings, read_ports.exchange
-        paths = self._read_paths(read_ports, schemas)
         rehearsing = replace(read_ports, emit=without_savings(self.emit))
 
         def stage(witness: Witness) -> ReadPaths:
@@ -127,6 +141,7 @@ class FlowGraph:
                 clock=self.clock,
                 emit=self.emit,
                 policy_of=self.modes.policy_of,
+                plans=plans,
                 body_bytes_max=settings.http.body_bytes_max,
                 near=read_ports.near,
             )

@@ -19,6 +19,7 @@ from proxy.core.cache_key import KeySpace
 from proxy.core.lifecycle import Probes
 from proxy.core.record import RECORD_FORMAT
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
+from proxy.edge.door_check import why_no_door
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
@@ -28,13 +29,14 @@ from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
+from proxy.flow.at_once import AnswerNow
 from proxy.flow.debts import Debts
 from proxy.flow.events import Emit, Event
 from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
-from proxy.flow_graph import FlowGraph
+from proxy.flow_graph import FlowGraph, Flows
 from proxy.settings import Settings
 from proxy.store_graph import BuiltStore, build_store
 from proxy.version import VERSION
@@ -108,11 +110,15 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
     flows = graph.flows(upstream)
     NearMetrics(metrics.registry, flows.near)
+    # Nothing was awaited since the store was built, so it has no connection yet.
+    if (ping_s := settings.near_policy().ping_s) is not None:
+        built.track(flows.near, ping_s)
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     is_own = partial(is_loop, instance_id=instance_id)
     options, answer = _http_options(settings), flows.dispatcher.answer
-    server = DataServer(answer, is_loop=is_own, options=options, emit=emit)
+    answer_now = await _answer_now(settings, flows)
+    server = DataServer(answer, is_loop=is_own, options=options, emit=emit, answer_now=answer_now)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes = Probes()
     started_s = clock.monotonic_s()
@@ -132,6 +138,16 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
     return Services(server, ops_app, probes, tasks, debts)
+
+
+async def _answer_now(settings: Settings, flows: Flows) -> AnswerNow | None:
+    """Return what the fast door asks, or None where there is to be none."""
+    if flows.at_once is None or not settings.http.fast_door:
+        return None
+    if (why := await why_no_door()) is not None:
+        logger("dynaside").warning("fast door stays shut", why=why)
+        return None
+    return flows.at_once.answer
 
 
 def _breaker(settings: Settings) -> Breaker:

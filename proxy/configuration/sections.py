@@ -163,6 +163,12 @@ class Http(Section):
         " field): they would act with this process's AWS credentials. null allows it only when"
         " upstream.endpoint is on loopback, a local engine with nothing to protect.",
     )
+    fast_door: bool = Field(
+        default=True,
+        description="Whether hits that this process holds itself are answered as their bytes"
+        " arrive, past the HTTP library. Answers are the same either way; it is tried at each start"
+        " and stays shut where the library is not what it was made for.",
+    )
     cache_status: bool = Field(
         default=True,
         description="Whether answers carry Cache-Status (RFC 9211), which says hit or why not.",
@@ -224,6 +230,13 @@ class Limits(Section):
         ge=1,
         le=1_000_000,
         description="Writes remembered while the store is out at most; each is replayed later.",
+    )
+    plans_bytes_max: int = Field(
+        default=16 * 1024 * 1024,
+        ge=0,
+        le=1024 * 1024 * 1024,
+        description="Bytes of remembered GetItem requests, about 1.3 KB each: those asked for again"
+        " need not be parsed again. 0 remembers none.",
     )
     metric_tables_max: int = Field(
         default=100,

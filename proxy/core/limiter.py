@@ -30,13 +30,17 @@ class Budget:
         finally:
             self.used -= share.units
 
+    def has_room(self, units: int) -> bool:
+        """Tell whether so much could be taken now."""
+        return self.used + units <= self._units_max
+
     def take(self, units: int) -> None:
         """Take room.
 
         Raises:
             Overloaded: there is not so much left; nothing was taken.
         """
-        if self.used + units > self._units_max:
+        if not self.has_room(units):
             raise Overloaded(f"{self._name} is reached: too much is in flight, try again")
         self.used += units
 

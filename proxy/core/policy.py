@@ -146,6 +146,13 @@ class NearPolicy:
             return 0.0
         return self.eventual_delta_s if level is Level.EVENTUAL else self.delta_s
 
+    @property
+    def ping_s(self) -> float | None:
+        """How often a connection must be proven; None where nobody keeps copies."""
+        used = [delta_s for level in Level if (delta_s := self.delta_of(level)) > 0]
+        # A third: a copy stands through two late answers.
+        return min(used) / 3 if used else None
+
 
 @dataclass(frozen=True, slots=True)
 class FencePolicy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, assert_never
 
 from proxy.core.batch_get import BatchGet, decode_batch_get
-from proxy.core.cache_control import UNCONTROLLED, CacheControl, parse_cache_control
+from proxy.core.cache_control import FIELD, UNCONTROLLED, CacheControl, parse_cache_control
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import NotCached
 from proxy.core.fence import ItemIdentity
@@ -194,7 +194,7 @@ def _plan(
     try:
         match request.operation:
             case "GetItem":
-                return _plan_get(request, keys, policy_of, control)
+                return _plan_get(request.body, keys, policy_of, control)
             case "BatchGetItem":
                 return _plan_batch_get(request, keys, policy_of, control)
             case page:
@@ -203,13 +203,30 @@ def _plan(
         return PassPlan(undecodable.reason, undecodable.table)
 
 
+def is_plain_get(request: ClientRequest) -> bool:
+    """Tell whether this is a GetItem whose plan follows from its body alone: see `plan_get`."""
+    if request.operation != "GetItem" or request.legacy or not request.plain:
+        return False
+    return request.header("content-encoding") is None and request.header(FIELD.lower()) is None
+
+
+def plan_get(
+    body: bytes, keys: KeySpace, policy_of: Callable[[str], TablePolicy]
+) -> PassPlan | ReadPlan:
+    """Decide what to do with a GetItem whose header fields ask for nothing of their own."""
+    try:
+        return _plan_get(body, keys, policy_of, UNCONTROLLED)
+    except Undecodable as undecodable:
+        return PassPlan(undecodable.reason, undecodable.table)
+
+
 def _plan_get(
-    request: ClientRequest,
+    body: bytes,
     keys: KeySpace,
     policy_of: Callable[[str], TablePolicy],
     control: CacheControl,
 ) -> PassPlan | ReadPlan:
-    get = decode_get(request.body)
+    get = decode_get(body)
     policy = policy_of(get.table)
     identity = keys.item(get.table, get.key)
     mode = policy.mode_of(identity.digest)

@@ -185,10 +185,10 @@ def internal_error(message: str = "an invariant of dynaside does not hold; see i
     return Answer(500, (), body, Outcome.FAILED, crc32=zlib.crc32(body))
 
 
-def content_type(request: ClientRequest) -> str:
+def content_type(asked: str | None) -> str:
     """Return the answer's Content-Type, which follows the request's as DynamoDB's does."""
-    asked = (request.header("content-type") or "").partition(";")[0].strip().lower()
-    return "application/json" if asked == "application/json" else JSON_1_0
+    plain = (asked or "").partition(";")[0].strip().lower()
+    return "application/json" if plain == "application/json" else JSON_1_0
 
 
 def cors_headers(request: ClientRequest) -> Headers:

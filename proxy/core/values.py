@@ -100,6 +100,9 @@ class Verdict(StrEnum):
 class Outcome(StrEnum):
     """How a request was answered."""
 
+    # Enum's own is a Python function, and every request's outcome is looked up several times.
+    __hash__ = str.__hash__
+
     HIT = "hit"
     NEGATIVE_HIT = "negative_hit"
     STALE_HIT = "stale_hit"

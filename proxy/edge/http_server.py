@@ -6,32 +6,29 @@ them at 1 MiB and answers errors as text. This is its low-level server with thos
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from email.utils import formatdate
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
-from aiohttp.web_protocol import _ErrInfo  # the only sign of bytes that are not HTTP
-from multidict import CIMultiDict
 
-from proxy.core.cache_status import cache_status
 from proxy.core.errors import ProxyError, RequestRejected
 from proxy.core.limiter import Budget, Share
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.responses import content_type, cors_headers, error_answer, internal_error
+from proxy.core.responses import error_answer, internal_error
+from proxy.edge.fast_door import DoorConnection, FastDoor
+from proxy.edge.http_answer import AnswerForm
+from proxy.edge.http_connection import Connection
 from proxy.edge.request_body import BodyLimits, read_body
+from proxy.flow.at_once import AnswerNow
 from proxy.flow.events import Emit, InvariantViolated
 
 BACKLOG: Final = 4096
 """SDKs open 30–40 connections at once, and every pod of a burst does so together."""
 
-_BAD_REQUEST: Final = "com.amazon.coral.service#SerializationException"
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
-_REQUEST_ID_CHARACTERS: Final = 52
 _NO_REQUEST: Final = ClientRequest("", "", (), b"")
 
 Handler = Callable[[ClientRequest], Awaitable[Answer]]
@@ -73,6 +70,7 @@ class DataServer(web.Server):
         is_loop: tells from a request's fields whether it came from this very process.
         options: bounds and looks.
         emit: takes events.
+        answer_now: answers hits at once, where there is a fast door.
     """
 
     def __init__(
@@ -82,6 +80,7 @@ class DataServer(web.Server):
         is_loop: Callable[[tuple[tuple[str, str], ...]], bool],
         options: HttpOptions,
         emit: Emit,
+        answer_now: AnswerNow | None = None,
     ) -> None:
         limits = options.limits
         super().__init__(
@@ -98,14 +97,32 @@ class DataServer(web.Server):
         self._is_loop = is_loop
         self._options = options
         self._emit = emit
+        self._form = AnswerForm(
+            cache_status=options.cache_status,
+            server_name=options.server_name,
+            cross_origin=options.cross_origin,
+        )
+        self._door = self._made_door(answer_now) if answer_now is not None else None
         self._body_limits = BodyLimits(limits.body_bytes_max, limits.keepalive_s)
-        self._bodies = Budget("http.bodies_bytes_max", limits.bodies_bytes_max)
+        self.bodies = Budget("http.bodies_bytes_max", limits.bodies_bytes_max)
         self.in_flight = 0
         self.draining = False
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of one new connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        if self._door is not None:
+            return DoorConnection(self, self._door, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def _made_door(self, answer_now: AnswerNow) -> FastDoor:
+        limits = self._options.limits
+        return FastDoor(
+            answer_now=answer_now,
+            form=self._form,
+            head_bytes_max=limits.header_bytes_max,
+            body_bytes_max=limits.body_bytes_max,
+            failed=self._tell_bug,
+        )
 
     @property
     def full(self) -> bool:
@@ -121,14 +138,14 @@ class DataServer(web.Server):
 
     def refusal(self, answer: Answer) -> web.Response:
         """Return an answer to what is no request, after which the connection ends."""
-        response = self._response(_NO_REQUEST, answer)
+        response = self._form.response(_NO_REQUEST, answer)
         response.force_close()
         return response
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.in_flight += 1
         try:
-            with self._bodies.share() as share:
+            with self.bodies.share() as share:
                 return await self._respond(request, share)
         finally:
             self.in_flight -= 1
@@ -145,12 +162,15 @@ class DataServer(web.Server):
         except ProxyError as error:
             answer = error_answer(error)
         except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
-            self._emit(InvariantViolated(f"request: {type(error).__name__}: {_place(error)}"))
+            self._tell_bug(error)
             answer = internal_error()
-        response = self._response(received, answer)
+        response = self._form.response(received, answer)
         if self.draining or not whole:  # what comes next on the connection may be body still
             response.force_close()
         return response
+
+    def _tell_bug(self, error: Exception) -> None:
+        self._emit(InvariantViolated(f"request: {type(error).__name__}: {_place(error)}"))
 
     def _check_sender(self, received: ClientRequest) -> None:
         """Refuse this very process, and browsers that act for some web page."""
@@ -164,91 +184,12 @@ class DataServer(web.Server):
             )
             raise RequestRejected(_ACCESS_DENIED, message, status=403)
 
-    def _response(self, request: ClientRequest, answer: Answer) -> web.Response:
-        fields: CIMultiDict[str] = CIMultiDict(answer.headers)
-        if answer.fetched or not answer.headers:  # not upstream's answer to this very request
-            fields["Content-Type"] = content_type(request)
-            if self._options.cross_origin:
-                fields.extend(cors_headers(request))
-        if not answer.headers:
-            fields["Server"] = self._options.server_name
-        if "x-amzn-RequestId" not in fields:
-            fields["x-amzn-RequestId"] = _request_id()
-        if answer.crc32 is not None:
-            fields["x-amz-crc32"] = str(answer.crc32)
-        if self._options.cache_status:
-            fields["Cache-Status"] = cache_status(answer)
-        return web.Response(status=answer.status, body=answer.body, headers=fields)
-
-
-class _Connection(web.RequestHandler):
-    """One connection: refuses when there are too many, answers bad HTTP in DynamoDB's shape."""
-
-    _server: DataServer
-
-    def __init__(self, server: DataServer, **options: Any) -> None:
-        super().__init__(server, **options)
-        self._server = server
-
-    def connection_made(self, transport: Any) -> None:
-        """Take a connection, or refuse it with a readable answer."""
-        if self._server.full:
-            answer = replace(internal_error("too many connections"), status=503)
-            transport.write(_plain(self._server.refusal(answer)))
-            transport.close()
-            return
-        super().connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a body that turns out to be malformed ends with an error."""
-        super().data_received(data)
-        if not self._messages or not isinstance(self._messages[-1][0], _ErrInfo):
-            return
-        # aiohttp queues the error as a message of its own and leaves the body waiting for ever.
-        unfinished = [payload for _, payload in self._messages]
-        if self._current_request is not None:
-            unfinished.append(self._current_request.content)
-        for content in unfinished:
-            if not content.is_eof():
-                content.set_exception(web.RequestPayloadError("malformed"))
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
-        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
-    ) -> web.StreamResponse:
-        """Answer what is not HTTP: no stack trace, no text of the client's in the log."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun already")
-        error = RequestRejected(_BAD_REQUEST, "dynaside: not a valid HTTP request", status=status)
-        return self._server.refusal(error_answer(error))
-
-
-def _plain(response: web.Response) -> bytes:
-    """Return the bytes of an answer for a connection that aiohttp knows nothing of."""
-    assert isinstance(response.body, bytes), "our own answers are whole"
-    fields = {
-        "Date": formatdate(usegmt=True),
-        "Content-Length": str(len(response.body)),
-        "Connection": "close",
-    }
-    lines = [f"{name}: {text}\r\n" for name, text in (*response.headers.items(), *fields.items())]
-    status = f"HTTP/1.1 {response.status} {response.reason}\r\n"
-    return f"{status}{''.join(lines)}\r\n".encode() + response.body
-
 
 def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name.decode("utf-8", "surrogateescape"), content.decode("utf-8", "surrogateescape"))
         for name, content in request.raw_headers
     )
-
-
-def _request_id() -> str:
-    """Return an id in the shape of DynamoDB's own: 52 capital letters and digits."""
-    return base64.b32hexencode(os.urandom(33)).decode()[:_REQUEST_ID_CHARACTERS]
 
 
 def _place(error: BaseException) -> str:

@@ -54,6 +54,10 @@ LAG_SAMPLES: Final = 60
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 
+_Answered = tuple[str, str | None, Outcome, int]
+"""Operation, table, outcome and status of requests that are counted together."""
+_RequestChildren = tuple[Counter, Histogram, Counter]
+
 _Child = TypeVar("_Child")
 
 
@@ -109,6 +113,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._tables: dict[str | None, str] = {None: ""}
         self._tables_max = tables_max
+        self._answered: dict[_Answered, _RequestChildren] = {}
         self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._make_request_families()
         self._make_coherence_families()
@@ -332,15 +337,28 @@ class Metrics:
         }
 
     def _on_request(self, event: events.RequestAnswered) -> None:
-        operation, outcome = _operation(event.operation), event.outcome
-        table = self._table(event.table)
-        self._requests[operation, table, outcome].inc()
-        self._request_s[operation, outcome].observe(event.elapsed_s)
-        self._http[operation, event.status].inc()
+        known = self._answered.get((event.operation, event.table, event.outcome, event.status))
+        requests, seconds, responses = known or self._request_children(event)
+        requests.inc()
+        seconds.observe(event.elapsed_s)
+        responses.inc()
         if event.reason is not None:
-            self._bypasses[table, event.reason].inc()
-        if outcome is Outcome.COALESCED:
-            self._coalesced[(table,)].inc()
+            self._bypasses[self._table(event.table), event.reason].inc()
+        if event.outcome is Outcome.COALESCED:
+            self._coalesced[(self._table(event.table),)].inc()
+
+    def _request_children(self, event: events.RequestAnswered) -> _RequestChildren:
+        """Find what counts such requests; keep it, unless anybody may make up such names."""
+        operation, table = _operation(event.operation), self._table(event.table)
+        outcome, status = event.outcome, event.status
+        found = (
+            self._requests[operation, table, outcome],
+            self._request_s[operation, outcome],
+            self._http[operation, status],
+        )
+        if OTHER not in (operation, table):
+            self._answered[event.operation, event.table, outcome, status] = found
+        return found
 
     def _on_upstream(self, event: events.UpstreamAnswered) -> None:
         operation = _operation(event.operation)

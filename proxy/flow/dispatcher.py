@@ -13,8 +13,9 @@ from proxy.core.key_schema import is_mismatch
 from proxy.core.operations import SERIALIZATION_EXCEPTION
 from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import FENCED, Plan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.plan_memo import PlanMemo
 from proxy.core.policy import TablePolicy
-from proxy.core.read_plan import READ_OPERATIONS, BatchReadPlan, PassPlan, ReadPlan
+from proxy.core.read_plan import READ_OPERATIONS, BatchReadPlan, PassPlan, ReadPlan, is_plain_get
 from proxy.core.request import TARGET_HEADER, Answer, ClientRequest
 from proxy.core.responses import MISSING_TOKEN, error_answer
 from proxy.core.values import BypassReason, Item, Mode, Outcome, TableName
@@ -48,6 +49,7 @@ class DispatcherPorts:
     clock: Clock
     emit: Emit
     policy_of: Callable[[str], TablePolicy]
+    plans: PlanMemo
     body_bytes_max: int
     near: NearReads
 
@@ -121,6 +123,8 @@ class Dispatcher:
             self._ports.schemas.doubt(table)
 
     def _plan(self, request: ClientRequest) -> Plan:
+        if is_plain_get(request):
+            return self._ports.plans.plan_of(request.body)
         coding = request.header("content-encoding")
         if coding is None or request.operation in READ_OPERATIONS:
             return make_plan(request, self._ports.keys, self._ports.policy_of)

@@ -10,6 +10,7 @@ from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.listeners import DataListener
+from proxy.flow.at_once import AnswerNow
 from proxy.flow.events import Event
 from tests.support.serving import Wire
 
@@ -24,7 +25,9 @@ async def echo(request: ClientRequest) -> Answer:
 class Server:
     """A data server with small limits, and the events it emitted."""
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
+    def __init__(
+        self, handler: Handler, *, answer_now: AnswerNow | None = None, **options: Any
+    ) -> None:
         self.port = 0
         self.events: list[Event] = []
         limits = {
@@ -41,6 +44,7 @@ class Server:
             is_loop=lambda headers: ("X-Hop", "me") in headers,
             options=HttpOptions(HttpLimits(**limits), **shown),  # type: ignore[arg-type]
             emit=self.events.append,
+            answer_now=answer_now,
         )
 
     def wire(self) -> Wire:

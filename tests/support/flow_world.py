@@ -15,6 +15,7 @@ from proxy.core.near_cache import NearCache
 from proxy.core.near_rules import NearRules
 from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import Plan, TablesWritePlan, WritePlan, make_plan
+from proxy.core.plan_memo import PlanMemo
 from proxy.core.policy import AuditPolicy, FencePolicy, NearPolicy, TablePolicy
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
@@ -184,6 +185,7 @@ class Proxy:
         self.coalescer: Coalescer[Landing] = Coalescer(self.tasks, flights_max=flights_max)
         self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
         self._configured = configured or {}
+        self.plans = PlanMemo(world.keys, world.policy_of, bytes_max=1 << 20)
 
     def assemble(self, audit: AuditPolicy) -> None:
         """Put the flows together."""
@@ -278,6 +280,7 @@ class Proxy:
                 clock=clock,
                 emit=emit,
                 policy_of=world.policy_of,
+                plans=self.plans,
                 body_bytes_max=1024,
                 near=self.near,
             )

@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
+from proxy.core.plan_memo import PlanMemo
+from proxy.core.policy import FencePolicy
+from proxy.edge.log import configure
 from proxy.embedded.valkey import RunningStore, start_valkey
+from proxy.flow.at_once import AtOnce
+from proxy.flow_graph import Flows
+from proxy.services import _answer_now
+from proxy.settings import load_settings
 from tests.fakes.fake_upstream import FakeUpstream
+from tests.support.flow_world import World
 from tests.support.serving import item, key, post, serving, until
 
 pytestmark = pytest.mark.store
@@ -139,3 +149,26 @@ async def test_everything_started_is_ended(fake: FakeUpstream, valkey: RunningSt
     left = {task.get_name() for task in asyncio.all_tasks() - before}
     assert left.isdisjoint({"write", "store", "debts", "loop lag"})
     fake.release()
+
+
+async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Switched off, not possible, or nothing to answer from: there is none; one line says why."""
+    world = World(FencePolicy())
+    plans = PlanMemo(world.keys, world.policy_of, bytes_max=0)
+    at_once = AtOnce(plans, lambda _: None, clock=world.clock, emit=lambda _: None)
+    proxy = world.proxy()
+    flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, at_once)
+    settings = load_settings(environ={})
+    assert await _answer_now(settings, flows) == at_once.answer
+    assert await _answer_now(settings, replace(flows, at_once=None)) is None
+    shut = load_settings(environ={}, flags={"http.fast_door": False})
+    assert await _answer_now(shut, flows) is None
+    configure()
+    monkeypatch.delattr(web.RequestHandler, "_waiter")
+    assert await _answer_now(settings, flows) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert '"event": "fast door stays shut"' in line
+    assert "has no _waiter" in line
+    await world.upstream.close()

@@ -32,3 +32,11 @@ def test_a_share_is_given_back_whole() -> None:
     with pytest.raises(Overloaded):
         overdraw()
     assert budget.used == 0
+
+
+def test_room_is_told_without_taking_it() -> None:
+    """What could be taken can be asked for first."""
+    budget = Budget("b", 3)
+    budget.take(1)
+    assert [budget.has_room(units) for units in (0, 2, 3)] == [True, True, False]
+    assert budget.used == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from proxy.core.errors import NotCached, RequestRejected
 from proxy.core.page_plan import QueryPlan
 from proxy.core.plan import Plan, make_plan
 from proxy.core.policy import TablePolicy
-from proxy.core.read_plan import BatchReadPlan, PassPlan, ReadPlan
+from proxy.core.read_plan import (
+    BatchReadPlan,
+    PassPlan,
+    ReadPlan,
+    is_plain_get,
+    plan_get,
+    plan_read,
+)
 from proxy.core.record import Entry
 from proxy.core.request import ClientRequest
 from proxy.core.values import (
@@ -23,6 +31,7 @@ from proxy.core.values import (
     Mode,
     TableName,
 )
+from tests.support.flow_world import client_request
 from tests.support.planning import GET, KEY, KEYS, LEGACY, POLICIES, STREAMS, plan, policy_of
 
 
@@ -372,3 +381,25 @@ def test_a_consistent_batch_in_shadow_passes() -> None:
     """As any other consistent batch does."""
     made = planned("BatchGetItem", batch(shadow={"ConsistentRead": True}))
     assert made == PassPlan(BypassReason.CONSISTENT_READ, TableName("shadow"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "plain"),
+    [
+        (client_request("GetItem", b"{"), True),
+        (client_request("BatchGetItem", b"{"), False),
+        (client_request("GetItem", b"{", X_Dynaside_Cache="refresh"), False),
+        (client_request("GetItem", b"{", Content_Encoding="gzip"), False),
+        (replace(client_request("GetItem", b"{"), target="/?x"), False),
+        (
+            ClientRequest("POST", "/", (("X-Amz-Target", "DynamoDB_20111205.GetItem"),), b"{"),
+            False,
+        ),
+    ],
+    ids=["plain", "batch", "control", "coded", "target", "legacy"],
+)
+def test_a_plain_get_is_planned_by_its_body_alone(request_: ClientRequest, *, plain: bool) -> None:
+    """Where that is said, the whole request's plan is the body's."""
+    assert is_plain_get(request_) is plain
+    if plain:
+        assert plan_read(request_, KEYS, policy_of) == plan_get(request_.body, KEYS, policy_of)

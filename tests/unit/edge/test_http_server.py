@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from proxy.core.errors import RequestRejected
 from proxy.core.request import Answer, ClientRequest
@@ -143,50 +141,6 @@ async def test_errors_before_the_handler_are_readable_for_allowed_pages_only(
     assert ("access-control-allow-origin" in reply.fields) is allowed
 
 
-async def test_bytes_after_a_request_that_are_not_http() -> None:
-    """The request is answered, then the rest gets its 400."""
-    gate = asyncio.Event()
-
-    async def wait(request: ClientRequest) -> Answer:
-        await gate.wait()
-        return await echo(request)
-
-    async with server(wait) as running, running.wire() as wire:
-        await wire.send(post("GetItem", b"{}"))
-        await until(lambda: running.data_server.in_flight == 1)
-        await wire.send(b"\x00\x00\r\n\r\n")
-        gate.set()
-        assert (await wire.reply()).status == 200
-        assert (await wire.reply()).status == 400
-        assert await wire.closed()
-
-
-async def test_error_after_an_answer_was_begun_ends_the_connection() -> None:
-    """Nothing can be said any more once bytes of an answer are out."""
-    running = Server(echo)
-    connection = running.data_server()
-    request: Any = type("Request", (), {"writer": type("Writer", (), {"output_size": 1})})
-    with pytest.raises(ConnectionError, match="begun"):
-        connection.handle_error(request)
-    await web.ServerRunner(running.data_server).cleanup()
-
-
-async def test_connections_have_a_limit() -> None:
-    """The connection beyond the limit is told so; when one ends there is room again."""
-    async with server(connections_max=1) as running:
-        async with running.wire() as first:
-            await first.send(post("GetItem", b"{}"))
-            await first.reply()
-            async with running.wire() as second:
-                reply = await second.reply()
-                assert (reply.status, reply.fields["connection"]) == (503, "close")
-                assert await second.closed()
-        await until(lambda: not running.data_server.full)
-        async with running.wire() as third:
-            await third.send(post("GetItem", b"{}"))
-            assert (await third.reply()).status == 200
-
-
 async def test_drain_closes_connections() -> None:
     """While draining every answer is the last of its connection."""
     async with server() as running, running.wire() as wire:
@@ -222,3 +176,30 @@ async def test_busy_until_the_answer_is_out() -> None:
             await reader.readexactly(size)
             await until(lambda: not running.data_server.busy)
             writer.close()
+
+
+async def test_hits_at_hand_are_answered_at_once() -> None:
+    """A server that is given them has a door; a bug in it is told as any other."""
+    hit = Answer(200, (), b"{}", Outcome.HIT, crc32=1)
+
+    def answer_now(body: bytes) -> Answer | None:
+        assert body == b"{}", "secret"
+        return hit
+
+    async with server(answer_now=answer_now) as running, running.wire() as wire:
+        for _ in range(2):
+            await wire.send(post("GetItem", b"{}"))
+            assert (await wire.reply()).fields["cache-status"].startswith("dynaside; hit")
+        await wire.send(post("GetItem", b"[]"))
+        assert (await wire.reply()).body == b"[]"
+    (event,) = running.events
+    assert isinstance(event, InvariantViolated)
+    assert event.where.startswith("request: AssertionError: test_http_server.py:answer_now:")
+
+
+async def test_what_is_no_request_is_refused_and_the_connection_ends() -> None:
+    """A refusal has the form of any other answer, and is the last one."""
+    running = Server(echo)
+    refusal = running.data_server.refusal(Answer(400, (), b"{}", Outcome.REJECTED, crc32=1))
+    assert (refusal.status, refusal.keep_alive) == (400, False)
+    assert refusal.headers["Server"] == "S"

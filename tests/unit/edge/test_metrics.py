@@ -381,3 +381,18 @@ async def test_loop_lag_is_the_worst_of_the_last_minute() -> None:
     with pytest.raises(asyncio.CancelledError):
         await metrics.watch_loop_lag(LateClock(*[0.0] * 60))
     assert sample(metrics, "dynaside_event_loop_lag_seconds") == 0
+
+
+def test_made_up_names_take_no_room() -> None:
+    """What counts requests is kept for known names only: clients may send any others."""
+    metrics = Metrics(IDENTITY, tables_max=1)
+    for number in range(10):
+        for operation, table in ((f"Op{number}", None), ("GetItem", TableName(f"t{number}"))):
+            for _ in range(2):
+                event = events.RequestAnswered(operation, table, Outcome.MISS, None, 200, 0.0)
+                metrics.on_event(event)
+    assert len(metrics._answered) == 1
+    total = metrics.registry.get_sample_value(
+        "dynaside_requests_total", {"operation": "GetItem", "table": "other", "outcome": "miss"}
+    )
+    assert total == 18

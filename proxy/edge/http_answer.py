@@ -1,0 +1,112 @@
+"""Performs how answers look on the wire, the same by either way out: fields, their order, ids."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+from typing import Final
+
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time  # the text that its own answers carry
+from multidict import CIMultiDict
+
+from proxy.core.cache_status import cache_status
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.responses import content_type, cors_headers
+from proxy.core.values import Outcome
+
+_PREFIX_CHARACTERS: Final = 39
+_COUNT_DIGITS: Final = 13
+_STATUSES_MAX: Final = 4096
+
+
+class RequestIds:
+    """Ids in the shape of DynamoDB's own, 52 capital letters and digits; no two are alike.
+
+    One random beginning per process and a count: a random id for each answer would cost as much
+    as all other fields together.
+    """
+
+    def __init__(self) -> None:
+        random = base64.b32hexencode(os.urandom(25))
+        self._form = random[:_PREFIX_CHARACTERS] + b"%0" + str(_COUNT_DIGITS).encode() + b"d"
+        self._count = itertools.count()
+
+    def __call__(self) -> bytes:
+        """Return the next one."""
+        return self._form % next(self._count)
+
+
+class AnswerForm:
+    """Gives answers their form.
+
+    Args:
+        cache_status: whether every answer carries a Cache-Status field.
+        server_name: the Server field of answers that do not come from upstream.
+        cross_origin: whether answers let web pages of other origins read them.
+    """
+
+    def __init__(self, *, cache_status: bool, server_name: str, cross_origin: bool) -> None:
+        self._shows_status = cache_status
+        self._server_name = server_name
+        self._cross_origin = cross_origin
+        self._request_id = RequestIds()
+        self._statuses: dict[tuple[Outcome, int | None, str | None], bytes] = {}
+        self._date_text = ""
+        self._date = b""
+
+    def response(self, request: ClientRequest, answer: Answer) -> web.Response:
+        """Return any answer for aiohttp to send; it adds Content-Length, Date and Connection."""
+        fields: CIMultiDict[str] = CIMultiDict(answer.headers)
+        if answer.fetched or not answer.headers:  # not upstream's answer to this very request
+            fields["Content-Type"] = content_type(request.header("content-type"))
+            if self._cross_origin:
+                fields.extend(cors_headers(request))
+        if not answer.headers:
+            fields["Server"] = self._server_name
+        if "x-amzn-RequestId" not in fields:
+            fields["x-amzn-RequestId"] = self._request_id().decode()
+        if answer.crc32 is not None:
+            fields["x-amz-crc32"] = str(answer.crc32)
+        if self._shows_status:
+            fields["Cache-Status"] = cache_status(answer)
+        return web.Response(status=answer.status, body=answer.body, headers=fields)
+
+    def opening(self, asked_type: bytes | None) -> bytes:
+        """Return how `hit` begins for requests of one Content-Type, None for none."""
+        asked = None if asked_type is None else asked_type.decode()
+        kind = content_type(asked)
+        text = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nServer: {self._server_name}\r\n"
+        return f"{text}x-amzn-RequestId: ".encode()
+
+    def hit(self, opening: bytes, answer: Answer) -> bytes:
+        """Return the bytes that aiohttp would send of `response`, for a hit on a kept connection.
+
+        Args:
+            opening: of `opening`.
+            answer: as `proxy.flow.at_once.AnswerNow` gives it, to a request without an Origin.
+        """
+        assert answer.crc32 is not None, "an answer at once without a checksum"
+        date = rfc822_formatted_time()
+        if date is not self._date_text:
+            self._date_text, self._date = date, date.encode()
+        return b"%b%b\r\nx-amz-crc32: %d\r\n%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+            opening,
+            self._request_id(),
+            answer.crc32,
+            self._status(answer) if self._shows_status else b"",
+            len(answer.body),
+            self._date,
+            answer.body,
+        )
+
+    def _status(self, answer: Answer) -> bytes:
+        """Return the Cache-Status line of a hit, from a memo: times to live are whole seconds."""
+        kind = answer.outcome, answer.ttl_s, answer.detail
+        line = self._statuses.get(kind)
+        if line is None:
+            if len(self._statuses) >= _STATUSES_MAX:
+                self._statuses.clear()
+            line = self._statuses[kind] = f"Cache-Status: {cache_status(answer)}\r\n".encode()
+        return line

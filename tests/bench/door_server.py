@@ -1,0 +1,121 @@
+"""Serves hits that it holds itself, with or without a fast door, for `tests.bench.door`.
+
+Both ways have the same planning, the same entries, the same events, metrics and log; what differs
+is how bytes become a request and an answer becomes bytes. It tells its port on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Final
+
+import uvloop
+
+from proxy.core.cache_key import KeySpace
+from proxy.core.plan_memo import PlanMemo
+from proxy.core.policy import TablePolicy
+from proxy.core.read_plan import ReadPlan
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.values import CacheKey, Outcome, TableName
+from proxy.edge.clock import SystemClock
+from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
+from proxy.edge.listeners import DataListener
+from proxy.edge.log import EventLog, logger
+from proxy.edge.metrics import Metrics, MetricsIdentity
+from proxy.flow.at_once import AtOnce
+from proxy.flow.events import CapacitySaved, Event
+from proxy.flow.exchange import checksum
+
+TABLE: Final = TableName("bench")
+LIMITS: Final = HttpLimits(
+    16 * 1024 * 1024, 64 * 1024 * 1024, 32 * 1024, keepalive_s=75.0, connections_max=4096
+)
+
+
+def key_of(number: int) -> dict[str, dict[str, str]]:
+    """Return the primary key of one item."""
+    return {"pk": {"S": f"user#{number:06d}"}}
+
+
+def item_body(number: int, item_bytes: int) -> bytes:
+    """Return the answer's body for one item."""
+    return json.dumps({"Item": {**key_of(number), "v": {"S": "x" * item_bytes}}}).encode()
+
+
+class Process:
+    """One process's flows, as far as hits of its own need them.
+
+    Args:
+        keys: how many items it holds.
+        item_bytes: how large each is, about.
+    """
+
+    def __init__(self, keys: int, item_bytes: int) -> None:
+        self.clock = SystemClock()
+        self._metrics = Metrics(MetricsIdentity(*["bench"] * 6))
+        self._log = EventLog(logger("bench"), self.clock.monotonic_s)
+        space, policy = KeySpace("bench", "us-east-1"), TablePolicy()
+        self._held: dict[CacheKey, tuple[bytes, int]] = {}
+        for number in range(keys):
+            body = item_body(number, item_bytes)
+            self._held[space.item(TABLE, key_of(number)).cache_key] = body, checksum(body)
+        plans = PlanMemo(space, lambda _: policy, bytes_max=16 * 1024 * 1024)
+        self.at_once = AtOnce(plans, self._near, clock=self.clock, emit=self.emit)
+
+    def emit(self, event: Event) -> None:
+        """Count and log, as the proxy does."""
+        self._metrics.on_event(event)
+        self._log.on_event(event)
+
+    def _near(self, plan: ReadPlan) -> Answer | None:
+        held = self._held.get(plan.identity.cache_key)
+        if held is None:
+            return None
+        body, crc32 = held
+        self.emit(CapacitySaved(plan.table, 0.5))
+        ttl_s = 300 - int(self.clock.monotonic_s()) % 300
+        return Answer(
+            *(200, (), body, Outcome.HIT),
+            table=plan.table,
+            crc32=crc32,
+            ttl_s=ttl_s,
+            detail="near",
+        )
+
+    async def handle(self, request: ClientRequest) -> Answer:
+        """Answer by the long way; what is not held is an error of the benchmark's."""
+        answer = self.at_once.answer(request.body)
+        assert answer is not None, "not held"
+        return answer
+
+
+async def serve(*, door: bool, keys: int, item_bytes: int) -> None:
+    """Serve until killed."""
+    process = Process(keys, item_bytes)
+    server = DataServer(
+        process.handle,
+        is_loop=lambda _: False,
+        options=HttpOptions(LIMITS, cache_status=True, server_name="Server", cross_origin=False),
+        emit=process.emit,
+        answer_now=process.at_once.answer if door else None,
+    )
+    listener = DataListener(server, port_shared=False)
+    await listener.start("127.0.0.1", 0)
+    print(listener.url, flush=True)  # noqa: T201 - who started it waits for this line
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--door", action="store_true")
+    parser.add_argument("--keys", type=int, default=1000)
+    parser.add_argument("--item-bytes", type=int, default=300)
+    given = parser.parse_args()
+    uvloop.run(serve(door=given.door, keys=given.keys, item_bytes=given.item_bytes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Claims of proxy.core.head_layout: what fits would have been read as the same plain GetItem."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.head_layout import HeadLayout
+from proxy.core.request_head import read_head
+from tests.support.door_requests import BODY, FIELDS, raw_request
+
+PLAIN = raw_request()
+SIGNED = dict(FIELDS)["Authorization"]
+
+
+def layout_of(raw: bytes) -> HeadLayout:
+    """Return the layout of a request's head."""
+    head = read_head(raw)
+    assert head is not None
+    assert head.is_plain_get
+    return HeadLayout(head)
+
+
+def test_the_same_head_fits() -> None:
+    """A layout knows where the body begins."""
+    layout = layout_of(PLAIN)
+    assert layout.fits(PLAIN)
+    assert PLAIN[layout.bytes :] == BODY
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"X_Amz_Date": "20270101T000000Z"},
+        {"Authorization": SIGNED[:-64] + "0123abcd" * 8},
+        {"amz_sdk_invocation_id": "00000000-0000-0000-0000-000000000000"},
+        {"body": BODY.replace(b"a", b"b")},
+        {"body": BODY + b" "},
+    ],
+    ids=str,
+)
+def test_what_clients_vary_may_vary(changed: dict[str, str]) -> None:
+    """Date, signature, invocation and the body's length differ from request to request."""
+    assert layout_of(PLAIN).fits(raw_request(**changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Host": "127.0.0.2:8111"},
+        {"X_Amz_Target": "DynamoDB_20120810.PutItem"},
+        {"Content_Type": "application/x-amz-json-1.1"},
+        {"amz_sdk_request": "attempt=2"},
+        {"X_Amz_Date": "20270101T000000\r"},
+        {"X_Amz_Date": "20270101T\r\n0000"},
+        {"X_Amz_Date": "20270101T00000\x00Z"},
+        {"X_Amz_Date": "20270101T00000 Z"},
+        {"amz_sdk_invocation_id": "-" * 36},
+        {"Authorization": SIGNED[:-1] + ":"},
+        {"length": "51"},
+        {"length": "49"},
+        {"length": "5x"},
+        {"length": " 5"},
+        {"body": BODY * 2},
+    ],
+    ids=str,
+)
+def test_everything_else_must_be_the_same(changed: dict[str, str]) -> None:
+    """Another field, a value of another kind, or another length than told does not fit."""
+    assert not layout_of(PLAIN).fits(raw_request(**changed))  # type: ignore[arg-type]
+
+
+def test_bytes_after_the_body_do_not_fit() -> None:
+    """Nor does a body that is not there yet: it is one request, and all of it."""
+    layout = layout_of(PLAIN)
+    assert not layout.fits(PLAIN + PLAIN)
+    assert not layout.fits(PLAIN[:-1])
+    assert not layout.fits(b"")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"Authorization": "x"},
+        {"Authorization": SIGNED + "0"},
+        {"Authorization": "Signature=" + ":" * 64},
+        {"amz_sdk_invocation_id": "a b"},
+        {"X_Amz_Date": None},
+    ],
+    ids=str,
+)
+def test_a_field_of_another_shape_is_taken_as_it_stands(odd: dict[str, str]) -> None:
+    """It fits itself, and nothing that is signed in another way."""
+    layout = layout_of(raw_request(**odd))  # type: ignore[arg-type]
+    assert layout.fits(raw_request(**odd))  # type: ignore[arg-type]
+    assert not layout.fits(PLAIN)
+
+
+@given(st.data())
+def test_what_fits_is_read_alike(data: st.DataObject) -> None:
+    """However bytes of a request are changed, one that fits is a plain GetItem of this length."""
+    changed = bytearray(PLAIN)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(PLAIN) - 1))] = data.draw(st.integers(0, 255))
+    raw, layout = bytes(changed), layout_of(PLAIN)
+    if layout.fits(raw):
+        head = read_head(raw)
+        assert head is not None
+        assert head.is_plain_get
+        assert len(head.raw) == layout.bytes
+        assert len(head.raw) + head.body_bytes == len(raw)

@@ -1,0 +1,104 @@
+"""Claims of proxy.edge.http_answer: one form of answers, by whichever way they leave."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from proxy.core.cache_status import cache_status
+from proxy.core.request import Answer, ClientRequest
+from proxy.core.values import Outcome
+from proxy.edge.http_answer import _STATUSES_MAX, AnswerForm, RequestIds
+from tests.support.memory_peer import without_varying
+
+HIT = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=7, ttl_s=9, detail="near")
+
+
+def form(*, shown: bool = True, cross_origin: bool = True) -> AnswerForm:
+    """Return the form of some server's answers."""
+    return AnswerForm(cache_status=shown, server_name="S", cross_origin=cross_origin)
+
+
+def request(*fields: tuple[str, str]) -> ClientRequest:
+    """Return a request of which only fields matter."""
+    return ClientRequest("POST", "/", fields, b"")
+
+
+def test_request_ids_look_like_dynamodbs() -> None:
+    """52 capital letters and digits, no two alike, not even of two processes."""
+    ids = [kind() for kind in (RequestIds(), RequestIds()) for _ in (1, 2)]
+    made = RequestIds()
+    ids += [made() for _ in range(1000)]
+    assert all(re.fullmatch(rb"[0-9A-Z]{52}", each) for each in ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_upstreams_fields_stay() -> None:
+    """What upstream said of its answer is not said anew; only Cache-Status is added."""
+    fields = (("Server", "AWS"), ("x-amzn-RequestId", "R"), ("Content-Type", "text/x"))
+    answer = Answer(201, fields, b"{}", Outcome.BYPASS)
+    shown = form().response(request(("Origin", "https://a.example")), answer)
+    assert list(shown.headers.items()) == [*fields, ("Cache-Status", cache_status(answer))]
+    assert (shown.status, shown.body) == (201, b"{}")
+
+
+def test_an_answer_to_a_fetch_of_ours_follows_the_client() -> None:
+    """Content-Type and CORS fields are about the client's request, all else is upstream's."""
+    fields = (("Server", "AWS"), ("Content-Type", "application/x-amz-json-1.0"))
+    answer = Answer(200, fields, b"{}", Outcome.MISS, fetched=True)
+    asked = request(("Content-Type", "application/json"), ("Origin", "https://a.example"))
+    shown = form().response(asked, answer).headers
+    assert shown["Content-Type"] == "application/json"
+    assert shown["Access-Control-Allow-Origin"] == "*"
+    assert shown["Server"] == "AWS"
+    assert len(shown["x-amzn-RequestId"]) == 52
+    closed = form(cross_origin=False).response(asked, answer).headers
+    assert "Access-Control-Allow-Origin" not in closed
+
+
+def test_an_answer_of_our_own_has_all_fields() -> None:
+    """In their order: type, server, id, checksum; Cache-Status where it is wanted."""
+    shown = form(shown=False).response(request(), HIT).headers
+    assert list(shown)[:4] == ["Content-Type", "Server", "x-amzn-RequestId", "x-amz-crc32"]
+    assert "Cache-Status" not in shown
+    assert (shown["Server"], shown["x-amz-crc32"]) == ("S", "7")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_hit_says_how_it_came_about_where_wanted(*, shown: bool) -> None:
+    """Cache-Status is one field of a hit's bytes, in its place, or is not there."""
+    made = form(shown=shown)
+    raw = made.hit(made.opening(None), HIT)
+    status = b"Cache-Status: dynaside; hit; ttl=9; detail=near\r\n" if shown else b""
+    assert (
+        without_varying(raw)
+        == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nServer: S\r\n"
+            b"x-amzn-RequestId: \r\nx-amz-crc32: 7\r\n%bContent-Length: 11\r\nDate: \r\n\r\n"
+            b'{"Item":{}}'
+        )
+        % status
+    )
+
+
+def test_statuses_are_remembered_within_bounds() -> None:
+    """Each hit's own is shown, however many came before."""
+    made = form()
+    for ttl_s in range(_STATUSES_MAX + 2):
+        answer = Answer(200, (), b"{}", Outcome.STALE_HIT, crc32=1, ttl_s=-ttl_s)
+        for _ in range(2):
+            assert b"Cache-Status: %b\r\n" % cache_status(answer).encode() in made.hit(b"", answer)
+    assert len(made._statuses) <= _STATUSES_MAX
+
+
+def test_an_opening_follows_the_requests_content_type() -> None:
+    """As the long way's Content-Type does."""
+    assert b"Content-Type: application/json\r\n" in form().opening(b"application/json; x=y")
+    assert b"Content-Type: application/x-amz-json-1.0\r\n" in form().opening(b"text/plain")
+
+
+def test_a_hit_without_a_checksum_is_a_bug() -> None:
+    """SDKs check it: one that is not there is not made up."""
+    with pytest.raises(AssertionError):
+        form().hit(b"", Answer(200, (), b"{}", Outcome.HIT))
