@@ -72,6 +72,11 @@ bench-levels: OUT = tests/bench/results/levels.json
 bench-levels: .venv/.dev .venv/.project ## count what levels and write modes cost; OUT= as above
 	@.venv/bin/python -m tests.bench.levels --out '$(OUT)'
 
+.PHONY: bench-upstream
+bench-upstream: OUT = tests/bench/results/upstream.json
+bench-upstream: .venv/.dev .venv/.project ## measure the way to DynamoDB; OUT= as above
+	@.venv/bin/python -m tests.bench.upstream --out '$(OUT)'
+
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \
