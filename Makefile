@@ -87,6 +87,11 @@ bench-door: OUT = tests/bench/results/door.json
 bench-door: .venv/.dev .venv/.project ## measure hits through the fast door, beside nginx; OUT= as above
 	@.venv/bin/python -m tests.bench.door --out '$(OUT)'
 
+.PHONY: bench-upstream
+bench-upstream: OUT = tests/bench/results/upstream.json
+bench-upstream: .venv/.dev .venv/.project ## measure the way to DynamoDB; OUT= as above
+	@.venv/bin/python -m tests.bench.upstream --out '$(OUT)'
+
 .PHONY: sim
 sim: .venv/.dev ## simulate with faults; PROFILE= SEED= STEPS= FIRST= HISTORIES=
 	@.venv/bin/python -m tests.sim --steps $(STEPS) --first $(FIRST) --histories $(HISTORIES) \

@@ -28,7 +28,7 @@ from proxy.edge.near_metrics import NearMetrics
 from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
-from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions, is_loop
+from proxy.edge.upstream import HttpUpstream, UpstreamOptions, is_loop
 from proxy.flow.at_once import AnswerNow
 from proxy.flow.debts import Debts
 from proxy.flow.events import Emit, Event
@@ -159,7 +159,7 @@ def _mode_pages(modes: ModeSwitch) -> ModePages:
     return ModePages(ModeControl(modes.policy_of, lambda: modes.switched, modes.switch))
 
 
-async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> AiohttpUpstream:
+async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> HttpUpstream:
     settings, clock, stack = frame.settings, frame.clock, frame.stack
     keeper = CredentialsKeeper(
         botocore_chain(region=endpoints.region),
@@ -180,7 +180,7 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ai
         connect_timeout_s=settings.upstream.connect_timeout_s,
         ca_bundle=endpoints.ca_bundle,
     )
-    upstream = AiohttpUpstream(
+    upstream = HttpUpstream(
         options,
         signer=Signer(endpoints.region, _SIGNED_SERVICE),
         credentials_of=keeper.current,

@@ -52,8 +52,8 @@ FLOW_LIBRARIES: Final = {
 # fmt: on
 
 FAMILIES: Final = {
+    "aiohappyeyeballs": "aiohttp",  # how aiohttp connects
     "multidict": "aiohttp",  # aiohttp's own type of header fields
-    "yarl": "aiohttp",  # aiohttp's own type of URLs
     "aiobotocore": "botocore",
     "boto3": "botocore",
     "hiredis": "redis",  # redis-py's own reader and writer of the protocol
@@ -87,6 +87,7 @@ LONG_MODULES: Final = {
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/redis_store.py": "one method per step of the port",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
+    "proxy/edge/upstream_parser.py": "head, fields and the three ends of a body are one grammar",
     "proxy/supervisor.py": "one worker's life: start, watch, restart, stop",
 }
 FUNCTION_LINES_MAX: Final = 50

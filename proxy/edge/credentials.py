@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiobotocore.session import AioSession
+from botocore.credentials import EnvProvider
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
+from botocore.session import Session
 
 from proxy.edge.sigv4 import Credentials
 from proxy.flow.events import CredentialsChanged, Emit
@@ -164,6 +165,12 @@ def botocore_chain(*, profile: str | None = None, region: str | None = None) -> 
     loader = create_loader()
 
     async def load() -> Loaded | None:
+        # First in the chain, unless a profile is named; needs nothing of what costs time to import.
+        found = EnvProvider().load() if profile is None else None
+        if found is not None and _expires_wall_s(found) is None:
+            return _loaded(found, found.get_frozen_credentials())
+        from aiobotocore.session import AioSession  # noqa: PLC0415 - 50 ms and 10 MB
+
         session = AioSession(profile=profile)
         session.register_component("data_loader", loader)
         if region is not None:
@@ -174,19 +181,19 @@ def botocore_chain(*, profile: str | None = None, region: str | None = None) -> 
         found = await session.get_credentials()
         if found is None:
             return None
-        frozen = await found.get_frozen_credentials()
-        return Loaded(
-            Credentials(frozen.access_key, frozen.secret_key, frozen.token),
-            found.method,
-            _expires_wall_s(found),
-        )
+        return _loaded(found, await found.get_frozen_credentials())
 
     return load
 
 
+def _loaded(found: Any, frozen: Any) -> Loaded:
+    credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+    return Loaded(credentials, found.method, _expires_wall_s(found))
+
+
 def profile_files() -> tuple[str, ...]:
     """Return the paths of the shared credentials and config files, whether they exist or not."""
-    session = AioSession()
+    session = Session()
     names = ("credentials_file", "config_file")
     return tuple(os.path.expanduser(session.get_config_variable(name)) for name in names)  # noqa: PTH111 - botocore's own way, which keeps what it cannot expand
 

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -138,20 +139,43 @@ class Signer:
         return self._key
 
 
+class _Layout(NamedTuple):
+    """How fields of certain names are signed.
+
+    Args:
+        block: the canonical block, each line ended by a line feed, with a place for each value.
+        order: which of the fields' values goes to each place.
+        names: the names in it, joined as `SignedHeaders` has them.
+    """
+
+    block: str
+    order: tuple[int, ...]
+    names: str
+
+
 def _canonical_headers(
     headers: list[tuple[str, str]], signature_fields: list[tuple[str, str]]
 ) -> tuple[str, str]:
-    """Return the canonical block, each line ended by a line feed, and the names in it."""
-    values: dict[str, str] = {}
-    for name, value in (*headers, *signature_fields):
-        lower = name.lower()
-        if lower in UNSIGNED_HEADERS:
-            continue
-        trimmed = " ".join(value.split())
-        # Fields of one name are one field, its values in the order sent.
-        values[lower] = f"{values[lower]},{trimmed}" if lower in values else trimmed
-    names = sorted(values)
-    return "".join([f"{name}:{values[name]}\n" for name in names]), ";".join(names)
+    """Return the canonical block, and the names in it."""
+    fields = [*headers, *signature_fields]
+    layout = _layout(tuple([name for name, _ in fields]))
+    trimmed = [" ".join(fields[place][1].split()) for place in layout.order]
+    return layout.block % tuple(trimmed), layout.names
+
+
+@lru_cache(maxsize=256)  # a client sends the same few sets of names, operation by operation
+def _layout(names: tuple[str, ...]) -> _Layout:
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        if (lower := name.lower()) not in UNSIGNED_HEADERS:
+            places.setdefault(lower, []).append(place)
+    # Fields of one name are one field, its values in the order sent.
+    lines = [
+        f"{lower.replace('%', '%%')}:{','.join(['%s'] * len(places[lower]))}\n"
+        for lower in sorted(places)
+    ]
+    order = tuple(place for lower in sorted(places) for place in places[lower])
+    return _Layout("".join(lines), order, ";".join(sorted(places)))
 
 
 def _canonical_path(path: str) -> str:

@@ -1,6 +1,7 @@
 """Sends requests to DynamoDB over HTTP, signed with the process's own credentials.
 
-The only user of aiohttp's client. Bodies pass untouched in both directions, compressed or not.
+The way of one request: fields, signature, connection, reply, and what a failure means. Bodies pass
+untouched in both directions, compressed or not.
 Invariants: nothing that may write is ever sent twice; `maybe_applied` is False only where no byte
 of the request can have left this process.
 """
@@ -8,30 +9,25 @@ of the request can have left this process.
 from __future__ import annotations
 
 import asyncio
-import io
-import ssl
 import string
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from types import SimpleNamespace
-from typing import Final, Self
+from functools import lru_cache
+from typing import Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
-
-import aiohttp
-from yarl import URL  # aiohttp's own URL type: the only way to hand it a target unquoted
 
 from proxy.core.cache_control import FIELD
 from proxy.core.errors import UpstreamFailed, UpstreamFailure
 from proxy.edge.sigv4 import Credentials, Signer, Unsigned
+from proxy.edge.upstream_connection import UnansweredError, UpstreamConnection
+from proxy.edge.upstream_dialer import Dialer, Origin
+from proxy.edge.upstream_parser import BadReplyError
+from proxy.edge.upstream_pool import UpstreamPool
 from proxy.flow.ports import Clock, UpstreamReply, UpstreamRequest
 
 HOP_HEADER: Final = "X-Dynaside-Hop"
 """Names every proxy process that a request has passed; seeing our own name again is a loop."""
-
-FIELD_BYTES_MAX: Final = 32 * 1024
-WHOLE_BODY_BYTES_MAX: Final = 512 * 1024  # longer bodies are written in pieces, the loop runs on
 
 # RFC 9110 §7.6.1; fields beginning with `proxy-` are dropped as well.
 HOP_BY_HOP: Final = frozenset(
@@ -44,7 +40,11 @@ REMADE: Final = frozenset(
     | {"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"}
 )
 NOT_REPLIED: Final = frozenset({"content-length"})
-NOT_ADDED: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods whose empty body is not announced by a length."""
+
+_HARMLESS: Final = frozenset({"keep-alive", "close"})  # they name no field that is not dropped yet
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +75,24 @@ class UpstreamOptions:
 class _Step(Enum):
     """How far one exchange has come."""
 
-    WAITING = 1
-    QUEUED = 2  # every connection is busy
-    CONNECTING = 3
-    ON_NEW = 4  # has a connection: from here on something may have been sent
-    ON_REUSED = 5
-    REPLYING = 6  # the reply's head has come
+    QUEUED = 1  # every connection is busy
+    CONNECTING = 2
+    ON_NEW = 3  # has a connection: from here on something may have been sent
+    ON_REUSED = 4
 
 
 @dataclass(slots=True)
 class _Exchange:
-    step: _Step = _Step.WAITING
+    step: _Step = _Step.CONNECTING
+
+    def queued(self, waits: bool) -> None:  # noqa: FBT001 - told by position
+        self.step = _Step.QUEUED if waits else _Step.CONNECTING
 
     def timed_out(self) -> UpstreamFailed:
         match self.step:
             case _Step.QUEUED:
                 return _failed(UpstreamFailure.OVERLOAD, "no upstream connection became free")
-            case _Step.WAITING | _Step.CONNECTING:
+            case _Step.CONNECTING:
                 return _failed(UpstreamFailure.CONNECT, "connecting to upstream took too long")
             case _:
                 return _failed(
@@ -104,7 +105,24 @@ class _Exchange:
         return _failed(UpstreamFailure.RESET, f"broken off: {type(error).__name__}", sent=True)
 
 
-class AiohttpUpstream:
+class _Endpoint(NamedTuple):
+    """One of the addresses that requests go to; `path` is put before every target."""
+
+    origin: Origin
+    host: str
+    path: str
+
+
+class _Message(NamedTuple):
+    """One request as it is sent."""
+
+    origin: Origin
+    method: str
+    head: bytes
+    body: bytes
+
+
+class HttpUpstream:
     """DynamoDB behind the `Upstream` port; use as `async with`, inside a running loop.
 
     Args:
@@ -123,34 +141,26 @@ class AiohttpUpstream:
         clock: Clock,
     ) -> None:
         self._options = options
+        self._data = _endpoint(options.dynamodb_url)
+        self._streams = _endpoint(options.streams_url)
         self._signer = signer
         self._credentials_of = credentials_of
         self._clock = clock
         self._in_flight = 0
+        self._in_flight_max = options.connections_max + options.waiting_max
 
     async def __aenter__(self) -> Self:
         """Open the connection pool; connects to nothing yet."""
         options = self._options
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=options.connections_max,
-                keepalive_timeout=options.idle_s,
-                ssl=ssl.create_default_context(cafile=options.ca_bundle),
-            ),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_field_size=FIELD_BYTES_MAX,
-            middlewares=(_send_once,),
-            skip_auto_headers=NOT_ADDED,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_s),
-            trace_configs=[_trace_config()],
-            trust_env=False,
+        dialer = Dialer(connect_timeout_s=options.connect_timeout_s, ca_bundle=options.ca_bundle)
+        self._pool = UpstreamPool(
+            dialer, connections_max=options.connections_max, idle_s=options.idle_s
         )
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection; exchanges still running fail as RESET."""
-        await self._session.close()
+        await self._pool.close()
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         """Send one request and return the whole answer, whatever its status.
@@ -161,67 +171,77 @@ class AiohttpUpstream:
         Raises:
             UpstreamFailed: no complete answer came.
         """
-        with self._admitted():
-            exchange = _Exchange()
-            try:
-                async with asyncio.timeout(request.timeout_s):
-                    try:
-                        return await self._try(request, exchange)
-                    except UpstreamFailed:
-                        if not (request.repeatable and exchange.step is _Step.ON_REUSED):
-                            raise
-                    exchange.step = _Step.WAITING
-                    return await self._try(request, exchange)
-            except TimeoutError:
-                raise exchange.timed_out() from None
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._in_flight >= self._options.connections_max + self._options.waiting_max:
+        if self._in_flight >= self._in_flight_max:
             raise _failed(UpstreamFailure.OVERLOAD, "too many requests wait for upstream")
         self._in_flight += 1
+        exchange = _Exchange()
         try:
-            yield
+            async with asyncio.timeout(request.timeout_s):
+                return await self._tried(request, exchange)
+        except TimeoutError:
+            raise exchange.timed_out() from None
         finally:
             self._in_flight -= 1
 
-    async def _try(self, request: UpstreamRequest, exchange: _Exchange) -> UpstreamReply:
-        url, headers = self._prepared(request)
-        try:
-            async with self._session.request(
-                request.method,
-                url,
-                data=_payload(request.body),
-                headers=headers,
-                allow_redirects=False,
-                trace_request_ctx=exchange,
-            ) as reply:
-                exchange.step = _Step.REPLYING
-                body = await reply.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise exchange.broken(error) from error
-        # Not `headers`: there aiohttp spells the names it knows in its own way.
-        fields = tuple(
-            (name.decode(errors="surrogateescape"), text.decode(errors="surrogateescape"))
-            for name, text in reply.raw_headers
-        )
-        return UpstreamReply(reply.status, tuple(end_to_end(fields, besides=NOT_REPLIED)), body)
+    async def _tried(self, request: UpstreamRequest, exchange: _Exchange) -> UpstreamReply:
+        """Send a request, perhaps twice."""
+        repeatable = request.repeatable
+        while True:
+            # Made anew for each try: credentials and time may have changed.
+            message = self._prepared(request)
+            try:
+                connection = await self._connection(message.origin, exchange)
+                reply = await connection.exchange(message.method, message.head, message.body)
+            except (OSError, BadReplyError) as error:
+                unanswered = isinstance(error, UnansweredError)
+                if not (repeatable and unanswered and exchange.step is _Step.ON_REUSED):
+                    raise exchange.broken(error) from error
+                repeatable = False
+                exchange.step = _Step.CONNECTING
+            else:
+                self._pool.give_back(connection)
+                fields = end_to_end(reply.fields, besides=NOT_REPLIED)
+                return UpstreamReply(reply.status, tuple(fields), reply.body)
 
-    def _prepared(self, request: UpstreamRequest) -> tuple[URL, list[tuple[str, str]]]:
-        """Return the address and the signed fields of a request, in the order sent."""
+    async def _connection(self, origin: Origin, exchange: _Exchange) -> UpstreamConnection:
+        connection = self._pool.take(origin)
+        if connection is None:
+            connection = await self._pool.open(origin, queued=exchange.queued)
+        exchange.step = _Step.ON_REUSED if connection.exchanges else _Step.ON_NEW
+        return connection
+
+    def _prepared(self, request: UpstreamRequest) -> _Message:
+        """Return a request with its signature, as it will be sent."""
         credentials = self._credentials_of()
         if credentials is None:
             raise _failed(UpstreamFailure.CREDENTIALS, "no AWS credentials to sign with")
-        options = self._options
-        base = options.streams_url if request.streams else options.dynamodb_url
-        url = URL(base.rstrip("/") + origin_form(request.target), encoded=True)
-        host = url.host_port_subcomponent
-        assert host is not None, "an endpoint without a host passed the settings"
-        headers = [("Host", host), *end_to_end(request.headers, besides=REMADE)]
-        headers.append((HOP_HEADER, options.instance_id))
-        unsigned = Unsigned(request.method, url.raw_path_qs, headers, request.body)
+        endpoint = self._streams if request.streams else self._data
+        method, body = request.method, request.body
+        target = endpoint.path + origin_form(request.target)
+        headers = [("Host", endpoint.host), *end_to_end(request.headers, besides=REMADE)]
+        headers.append((HOP_HEADER, self._options.instance_id))
+        unsigned = Unsigned(method, target, headers, body)
         headers += self._signer.sign(unsigned, credentials, self._clock.wall_s())
-        return url, headers
+        if body or method not in BODILESS:
+            headers.append(("Content-Length", str(len(body))))
+        lines = [f"{name}: {text}\r\n" for name, text in headers]
+        head = f"{method} {target} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+        ends = len(lines) + 2
+        clean = head.count(b"\r") == head.count(b"\n") == ends and b"\0" not in head
+        assert clean, "a field that would end its own line"
+        return _Message(endpoint.origin, method, head, body)
+
+
+def _endpoint(url: str) -> _Endpoint:
+    parts = urlsplit(url)
+    assert parts.hostname is not None, "an endpoint without a host passed the settings"
+    port = parts.port or _PORTS[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port != _PORTS[parts.scheme]:
+        host = f"{host}:{port}"
+    return _Endpoint(
+        Origin(parts.scheme == "https", parts.hostname, port), host, parts.path.rstrip("/")
+    )
 
 
 def is_loop(headers: Iterable[tuple[str, str]], instance_id: str) -> bool:
@@ -250,17 +270,22 @@ def end_to_end(
 
     Source: RFC 9110 §7.6.1. A field with bytes outside UTF-8 cannot be sent and is dropped too.
     """
-    dropped = HOP_BY_HOP | besides
-    for name, text in headers:
-        if name.lower() == "connection":
-            dropped |= {option.strip().lower() for option in text.split(",")}
-    return [
+    kept = [
         (name, text)
         for name, text in headers
-        if (lower := name.lower()) not in dropped
-        and not lower.startswith("proxy-")
-        and (text.isascii() or _is_text(text))
+        if _travels(name, besides) and (text.isascii() or _is_text(text))
     ]
+    options = [text.lower() for name, text in headers if name.lower() == "connection"]
+    if not _HARMLESS.issuperset(options):
+        named = {option.strip() for text in options for option in text.split(",")}
+        kept = [(name, text) for name, text in kept if name.lower() not in named]
+    return kept
+
+
+@lru_cache(maxsize=1024)
+def _travels(name: str, besides: frozenset[str]) -> bool:
+    lower = name.lower()
+    return not (lower in HOP_BY_HOP or lower in besides or lower.startswith("proxy-"))
 
 
 def origin_form(target: str) -> str:
@@ -284,40 +309,5 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    if not body:
-        return None
-    return body if len(body) <= WHOLE_BODY_BYTES_MAX else io.BytesIO(body)
-
-
 def _failed(failure: UpstreamFailure, message: str, *, sent: bool = False) -> UpstreamFailed:
     return UpstreamFailed(failure, message, maybe_applied=sent)
-
-
-async def _send_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating GET, PUT, DELETE by itself: `send` decides what is repeated."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        # aiohttp repeats after exactly these two classes.
-        raise aiohttp.ClientConnectionError(str(error)) from error
-
-
-def _trace_config() -> aiohttp.TraceConfig:
-    """Return the hooks that note each exchange's step; aiohttp's errors alone cannot tell it."""
-
-    def note(step: _Step) -> Callable[..., Awaitable[None]]:
-        async def noted(_session: object, context: SimpleNamespace, _params: object) -> None:
-            context.trace_request_ctx.step = step
-
-        return noted
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_queued_start.append(note(_Step.QUEUED))
-    trace.on_connection_queued_end.append(note(_Step.WAITING))
-    trace.on_connection_create_start.append(note(_Step.CONNECTING))
-    trace.on_connection_create_end.append(note(_Step.ON_NEW))
-    trace.on_connection_reuseconn.append(note(_Step.ON_REUSED))
-    return trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.core.batch_fetch import (
@@ -236,7 +236,7 @@ def pass_on(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> 
 
 def pass_fetched(reply: UpstreamReply, outcome: Outcome, table: TableName | None) -> Answer:
     """Answer with upstream's reply to a fetch of the proxy's own."""
-    return replace(pass_on(reply, outcome, table), fetched=True)
+    return Answer(reply.status, reply.headers, reply.body, outcome, table=table, fetched=True)
 
 
 def checksum(body: bytes) -> int:

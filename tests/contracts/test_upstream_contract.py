@@ -20,7 +20,7 @@ import pytest
 from proxy.core.errors import UpstreamFailed
 from proxy.edge.clock import SystemClock
 from proxy.edge.sigv4 import Credentials, Signer
-from proxy.edge.upstream import AiohttpUpstream, UpstreamOptions
+from proxy.edge.upstream import HttpUpstream, UpstreamOptions
 from proxy.flow.ports import Upstream, UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.fake_upstream_script import (
@@ -76,9 +76,9 @@ def content_of(reply: UpstreamReply) -> str | None:
     return None if item is None else item["v"]["S"]
 
 
-def adapter(endpoint: str) -> AiohttpUpstream:
+def adapter(endpoint: str) -> HttpUpstream:
     """Return the adapter for one endpoint."""
-    return AiohttpUpstream(
+    return HttpUpstream(
         UpstreamOptions(endpoint, endpoint, "me"),
         signer=Signer("us-east-1"),
         credentials_of=lambda: Credentials("AKIDEXAMPLE", "secret"),

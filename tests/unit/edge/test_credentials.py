@@ -7,6 +7,8 @@ import datetime as dt
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -251,11 +253,47 @@ async def test_chain_finds_nothing_where_nothing_is(aws: pytest.MonkeyPatch) -> 
     assert await botocore_chain()() is None
 
 
+def test_the_environment_needs_no_aiobotocore() -> None:
+    """What asks STS and metadata is imported only when they are asked: a start has a bound."""
+    program = (
+        "import asyncio, os, sys, proxy.app\n"
+        "from proxy.edge.credentials import botocore_chain\n"
+        "os.environ.update(AWS_ACCESS_KEY_ID='AKIDENV', AWS_SECRET_ACCESS_KEY='secret')\n"
+        "assert asyncio.run(botocore_chain()()).source == 'env'\n"
+        "assert 'aiobotocore' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 async def test_chain_reads_the_environment(aws: pytest.MonkeyPatch) -> None:
     """Keys in the environment are found and never expire."""
     aws.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
     aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert await botocore_chain()() == Loaded(Credentials("AKIDENV", "secret"), "env", None)
+
+
+async def test_chain_keeps_the_expiry_of_the_environment(aws: pytest.MonkeyPatch) -> None:
+    """Keys in the environment may be temporary, and say until when."""
+    aws.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    aws.setenv("AWS_SESSION_TOKEN", "token")
+    aws.setenv("AWS_CREDENTIAL_EXPIRATION", FAR)
+    expires_wall_s = dt.datetime.fromisoformat(FAR).timestamp()
+    expected = Loaded(Credentials("AKIDENV", "secret", "token"), "env", expires_wall_s)
+    assert await botocore_chain()() == expected
+
+
+async def test_a_named_profile_goes_before_the_environment(
+    aws: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in botocore: who names a profile wants that one."""
+    aws.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    text = "[mine]\naws_access_key_id = AKIDMINE\naws_secret_access_key = secret\n"
+    (tmp_path / "credentials").write_text(text)
+    found = await botocore_chain(profile="mine")()
+    assert found is not None
+    assert found.credentials.access_key == "AKIDMINE"
 
 
 async def test_chain_reads_a_rotated_profile_file_again(

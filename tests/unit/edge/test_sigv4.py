@@ -86,6 +86,15 @@ def test_signature_is_botocores(
     assert signed == signed_by_botocore(unsigned, credentials, now_wall_s)
 
 
+def test_names_of_fields_are_no_template() -> None:
+    """A name may have any sign of a token in it, a per cent sign too."""
+    unsigned = UNSIGNED._replace(headers=[("Host", HOST), ("X-%s", "a"), ("x-%S", "%d")])
+    signer = Signer("eu-west-1")
+    for now_wall_s in (NOW_WALL_S, NOW_WALL_S + 0.25):  # twice in one second
+        signed = dict(signer.sign(unsigned, CREDENTIALS, now_wall_s))
+        assert signed == signed_by_botocore(unsigned, CREDENTIALS, now_wall_s)
+
+
 def test_kept_key_follows_credentials_and_date() -> None:
     """One signer in use signs like botocore after its credentials or the date changed."""
     signer = Signer("eu-west-1")

@@ -6,10 +6,7 @@ import asyncio
 import datetime as dt
 import gzip
 import json
-import shutil
 import socket
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -26,7 +23,7 @@ from proxy.edge.clock import SystemClock
 from proxy.edge.sigv4 import Credentials, Signer
 from proxy.edge.upstream import (
     HOP_HEADER,
-    AiohttpUpstream,
+    HttpUpstream,
     UpstreamOptions,
     end_to_end,
     is_loop,
@@ -42,7 +39,7 @@ from tests.fakes.fake_upstream_script import (
     Fault,
     Received,
 )
-from tests.support.tools import missing
+from tests.support.raw_upstream import raw_upstream, self_signed, serving_tls
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "secret", "a-session-token")
 GET = UpstreamRequest(
@@ -70,9 +67,9 @@ PUT = replace(
 @asynccontextmanager
 async def upstream_at(
     endpoint: str, credentials: Credentials | None = CREDENTIALS, **options: Any
-) -> AsyncIterator[AiohttpUpstream]:
+) -> AsyncIterator[HttpUpstream]:
     """Give an adapter for one endpoint."""
-    made = AiohttpUpstream(
+    made = HttpUpstream(
         UpstreamOptions(endpoint, endpoint, "me", **options),
         signer=Signer("us-east-1"),
         credentials_of=lambda: credentials,
@@ -91,7 +88,7 @@ async def fake() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-async def upstream(fake: FakeUpstream) -> AsyncIterator[AiohttpUpstream]:
+async def upstream(fake: FakeUpstream) -> AsyncIterator[HttpUpstream]:
     """Give an adapter for the fake."""
     async with upstream_at(fake.endpoint) as made:
         yield made
@@ -109,7 +106,7 @@ def names(received: Received) -> list[str]:
     return [name for name, _ in received.headers]
 
 
-async def test_answer_comes_back_whole(upstream: AiohttpUpstream) -> None:
+async def test_answer_comes_back_whole(upstream: HttpUpstream) -> None:
     """Status, end-to-end fields and body arrive; fields about the connection do not."""
     reply = await upstream.send(GET)
     assert (reply.status, reply.body) == (200, b"{}")
@@ -118,14 +115,14 @@ async def test_answer_comes_back_whole(upstream: AiohttpUpstream) -> None:
     assert not {"content-length", "connection", "transfer-encoding"} & fields
 
 
-async def test_error_answer_is_an_answer(upstream: AiohttpUpstream) -> None:
+async def test_error_answer_is_an_answer(upstream: HttpUpstream) -> None:
     """An error status of upstream is returned like any other, not raised."""
     reply = await upstream.send(replace(GET, body=b"{"))
     assert reply.status == 400
     assert b"SerializationException" in reply.body
 
 
-async def test_fields_travel_as_they_were(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_fields_travel_as_they_were(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """End-to-end fields arrive in order and spelling, doubled ones too; none is made up."""
     sent = (
         ("user-AGENT", "aws-sdk-js/3"),
@@ -148,8 +145,8 @@ async def test_fields_travel_as_they_were(upstream: AiohttpUpstream, fake: FakeU
     }
 
 
-async def test_bare_request_gets_no_fields_of_aiohttp(
-    upstream: AiohttpUpstream, fake: FakeUpstream
+async def test_bare_request_gets_no_fields_of_ours(
+    upstream: HttpUpstream, fake: FakeUpstream
 ) -> None:
     """User-Agent, Accept, Accept-Encoding and Content-Type are not added where missing."""
     await upstream.send(replace(GET, headers=()))
@@ -157,7 +154,7 @@ async def test_bare_request_gets_no_fields_of_aiohttp(
 
 
 async def test_connection_and_signature_fields_are_not_forwarded(
-    upstream: AiohttpUpstream, fake: FakeUpstream
+    upstream: HttpUpstream, fake: FakeUpstream
 ) -> None:
     """What speaks of the client's connection or is the client's signature is left out."""
     dropped = (
@@ -183,7 +180,7 @@ async def test_connection_and_signature_fields_are_not_forwarded(
 
 @pytest.mark.parametrize("target", ["/", "/a//b?x=1&a=%2F", "/\u00e9", "http://other/x?y", "*"])
 async def test_signature_on_the_wire_is_botocores(
-    upstream: AiohttpUpstream, fake: FakeUpstream, target: str
+    upstream: HttpUpstream, fake: FakeUpstream, target: str
 ) -> None:
     """The request as it arrived carries the signature botocore makes for it."""
     await upstream.send(replace(GET, target=target, headers=(*GET.headers, ("X-Any", "a  b"))))
@@ -217,9 +214,7 @@ def authorization_by_botocore(arrived: Received) -> str:
     return str(request.headers["Authorization"])
 
 
-async def test_compressed_bodies_pass_untouched(
-    upstream: AiohttpUpstream, fake: FakeUpstream
-) -> None:
+async def test_compressed_bodies_pass_untouched(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """A gzipped request arrives gzipped, and a gzipped answer comes back gzipped."""
     item = {"pk": {"S": "a"}, "v": {"S": "x" * 9000}}
     raw = gzip.compress(json.dumps({"TableName": "orders", "Item": item}).encode())
@@ -232,21 +227,21 @@ async def test_compressed_bodies_pass_untouched(
     assert json.loads(gzip.decompress(reply.body)) == {"Item": item}
 
 
-async def test_request_without_body_has_none(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_request_without_body_has_none(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """A GET, the health check for one, goes and comes without anything added."""
     reply = await upstream.send(replace(GET, method="GET", headers=(), body=b""))
     assert reply.body.startswith(b"healthy")
     assert fake.log[0].header("Content-Length") is None
 
 
-async def test_body_of_megabytes_arrives(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_body_of_megabytes_arrives(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """A body longer than one write arrives whole."""
     body = json.dumps({"TableName": "orders", "x": "y" * (5 << 20)}).encode()
     await upstream.send(replace(GET, body=body))
     assert fake.log[0].body == body
 
 
-async def test_connection_is_used_again(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_connection_is_used_again(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """Requests one after the other share one connection."""
     for _ in range(3):
         await upstream.send(GET)
@@ -283,24 +278,13 @@ async def test_failed_tls_was_not_applied(fake: FakeUpstream) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Make a self-signed certificate for loopback; return its file and its key's."""
-    if (openssl := shutil.which("openssl")) is None:
-        missing("openssl", install="apt install openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    made, key = folder / "certificate.pem", folder / "key.pem"
-    options = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
-        f" -subj /CN=fake -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {made}"
-    )
-    subprocess.run([openssl, *options.split()], check=True, capture_output=True)
-    return made, key
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls_trusts_the_bundle_and_nobody_else(certificate: tuple[Path, Path]) -> None:
     """A certificate is accepted when the CA bundle vouches for it, and refused otherwise."""
-    made, key = certificate
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(made, key)
-    async with FakeUpstream(tls=tls) as fake:
+    made, _ = certificate
+    async with FakeUpstream(tls=serving_tls(certificate)) as fake:
         fake.tables.add("orders", pk="S")
         async with upstream_at(fake.endpoint, ca_bundle=str(made)) as upstream:
             assert (await upstream.send(PUT)).status == 200
@@ -327,7 +311,7 @@ async def full_backlog() -> AsyncIterator[str]:
     ("timeout_s", "connect_timeout_s", "message"),
     [
         (0.1, 20.0, "connecting to upstream took too long"),
-        (20.0, 0.1, "no connection: ConnectionTimeoutError"),
+        (20.0, 0.1, "no connection: TimeoutError"),
     ],
 )
 async def test_slow_connect_was_not_applied(
@@ -347,7 +331,7 @@ async def test_slow_connect_was_not_applied(
 
 
 @asynccontextmanager
-async def answering(raw_reply: bytes) -> AsyncIterator[AiohttpUpstream]:
+async def answering(raw_reply: bytes) -> AsyncIterator[HttpUpstream]:
     """Give an adapter whose upstream answers each connection with these very bytes."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -389,6 +373,11 @@ async def test_reply_fields_keep_order_and_spelling() -> None:
         b"HTTP/1.1 200 OK\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ],
 )
 async def test_broken_reply_may_have_been_applied(raw_reply: bytes) -> None:
@@ -404,7 +393,97 @@ async def test_redirect_is_returned_and_not_followed() -> None:
         assert (await upstream.send(PUT)).status == 307
 
 
-async def test_silence_may_have_been_applied(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_interim_replies_are_passed_over() -> None:
+    """100 and 103 come before the answer, and are none."""
+    raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n"
+    async with answering(raw + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as upstream:
+        assert await upstream.send(PUT) == UpstreamReply(200, (), b"{}")
+
+
+async def test_an_answer_may_dribble_in() -> None:
+    """A slow answer is an answer, if it is whole in time."""
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        sending = asyncio.create_task(upstream.send(PUT))
+        peer = await raw.peer()
+        await peer.receive(PUT.body)
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":
+            await peer.send(bytes([byte]))
+        assert (await sending).body == b"{}"
+
+
+async def test_an_answer_that_dribbles_for_too_long_may_have_been_applied() -> None:
+    """The time-out is for the whole answer; the connection is not used again."""
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        sending = asyncio.create_task(failure_of(upstream.send(replace(PUT, timeout_s=0.2))))
+        peer = await raw.peer()
+        await peer.answer(PUT.body, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+        assert await sending == (UpstreamFailure.TIMEOUT, True)
+        assert await peer.gone()
+
+
+async def test_an_early_answer_is_the_answer() -> None:
+    """Upstream may refuse a long request before it has read all of it."""
+    long = replace(PUT, body=b"x" * (32 << 20))
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        sending = asyncio.create_task(upstream.send(long))
+        peer = await raw.peer()
+        await peer.receive(b"\r\n\r\n")
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        assert (await sending).status == 413
+
+
+async def test_a_write_does_not_meet_a_connection_that_has_ended() -> None:
+    """Upstream closed it while it was idle: the write goes out on another one, once."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        first = asyncio.create_task(upstream.send(PUT))
+        peer = await raw.peer()
+        await peer.answer(PUT.body, answer)
+        await first
+        peer.end()
+        second = asyncio.create_task(upstream.send(PUT))
+        await (await raw.peer()).answer(PUT.body, answer)
+        assert (await second).status == 200
+
+
+@pytest.mark.parametrize("sign", ["\r", "\n", "\0"])
+async def test_a_field_that_ends_its_own_line_is_never_sent(
+    upstream: HttpUpstream, fake: FakeUpstream, sign: str
+) -> None:
+    """No field can smuggle another one, or another request, upstream."""
+    with pytest.raises(AssertionError):
+        await upstream.send(replace(PUT, headers=(*PUT.headers, ("X", f"a{sign}b"))))
+    assert fake.log == []
+
+
+async def test_a_post_without_body_says_so(upstream: HttpUpstream, fake: FakeUpstream) -> None:
+    """A length of nothing is announced where a body is usual."""
+    await upstream.send(replace(GET, body=b""))
+    assert fake.log[0].header("Content-Length") == "0"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://h", "h"),
+        ("http://h:80", "h"),
+        ("https://h:443/", "h"),
+        ("https://h:80", "h:80"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_host_is_named_without_its_usual_port(url: str, host: str) -> None:
+    """As every client does: the signature covers this very field."""
+    made = HttpUpstream(
+        UpstreamOptions(url, url, "me"),
+        signer=Signer("us-east-1"),
+        credentials_of=lambda: CREDENTIALS,
+        clock=SystemClock(),
+    )
+    assert f"\r\nHost: {host}\r\n".encode() in made._prepared(GET).head
+
+
+async def test_silence_may_have_been_applied(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """An answer that does not come in time is TIMEOUT, applied or not."""
     await upstream.send(GET)  # so that connecting takes nothing of the short time-out
     fake.fail("PutItem", SILENT)
@@ -415,7 +494,7 @@ async def test_silence_may_have_been_applied(upstream: AiohttpUpstream, fake: Fa
 @pytest.mark.parametrize("fault", [RESET_BEFORE, RESET_AFTER, HALF_BODY])
 @pytest.mark.parametrize("reused", [False, True])
 async def test_broken_write_is_not_repeated(
-    upstream: AiohttpUpstream, fake: FakeUpstream, *, fault: Fault, reused: bool
+    upstream: HttpUpstream, fake: FakeUpstream, *, fault: Fault, reused: bool
 ) -> None:
     """A write whose connection breaks is RESET, perhaps applied, and was sent once."""
     if reused:
@@ -426,7 +505,7 @@ async def test_broken_write_is_not_repeated(
 
 
 async def test_read_is_repeated_once_after_an_idle_connection_broke(
-    upstream: AiohttpUpstream, fake: FakeUpstream
+    upstream: HttpUpstream, fake: FakeUpstream
 ) -> None:
     """A read on a connection that had been idle and breaks is sent once more."""
     await upstream.send(GET)
@@ -435,7 +514,7 @@ async def test_read_is_repeated_once_after_an_idle_connection_broke(
     assert fake.count("GetItem") == 3
 
 
-async def test_read_is_not_repeated_twice(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_read_is_not_repeated_twice(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """A read that breaks again is given up."""
     await upstream.send(GET)
     fake.fail("GetItem", RESET_BEFORE, times=5)
@@ -444,7 +523,7 @@ async def test_read_is_not_repeated_twice(upstream: AiohttpUpstream, fake: FakeU
 
 
 async def test_read_on_a_new_connection_is_not_repeated(
-    upstream: AiohttpUpstream, fake: FakeUpstream
+    upstream: HttpUpstream, fake: FakeUpstream
 ) -> None:
     """A new connection that breaks was no idle one: the read is not repeated."""
     fake.fail("GetItem", RESET_BEFORE)
@@ -452,7 +531,7 @@ async def test_read_on_a_new_connection_is_not_repeated(
     assert fake.count("GetItem") == 1
 
 
-async def test_cut_answer_is_not_repeated(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_cut_answer_is_not_repeated(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """An answer cut in its middle is RESET; the connection was alive, so nothing is repeated."""
     await upstream.send(GET)
     fake.fail("GetItem", HALF_BODY)
@@ -461,8 +540,8 @@ async def test_cut_answer_is_not_repeated(upstream: AiohttpUpstream, fake: FakeU
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
-async def test_aiohttp_repeats_nothing_by_itself(
-    upstream: AiohttpUpstream, fake: FakeUpstream, method: str
+async def test_no_method_is_repeated_by_itself(
+    upstream: HttpUpstream, fake: FakeUpstream, method: str
 ) -> None:
     """No method is sent a second time behind our back when an idle connection breaks."""
     await upstream.send(GET)
@@ -523,7 +602,7 @@ async def test_proxy_of_the_environment_is_not_used(
 
 async def test_streams_go_to_their_own_endpoint(fake: FakeUpstream) -> None:
     """A request for Streams goes to the endpoint for Streams, under the endpoint's path."""
-    async with AiohttpUpstream(
+    async with HttpUpstream(
         UpstreamOptions("http://no-such-host.invalid", f"{fake.endpoint}/base/", "me"),
         signer=Signer("us-east-1"),
         credentials_of=lambda: CREDENTIALS,
@@ -533,7 +612,7 @@ async def test_streams_go_to_their_own_endpoint(fake: FakeUpstream) -> None:
     assert fake.log[0].target == "/base/"
 
 
-async def test_unencodable_field_is_left_out(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_unencodable_field_is_left_out(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """A field with bytes outside UTF-8 is not sent; one in UTF-8 is."""
     odd = (("X-Latin", "caf\udce9"), ("X-Utf", "caf\u00e9"))
     assert (await upstream.send(replace(GET, headers=(*odd, *GET.headers)))).status == 200
@@ -541,7 +620,7 @@ async def test_unencodable_field_is_left_out(upstream: AiohttpUpstream, fake: Fa
     assert fake.log[0].header("X-Utf") == "caf\u00e9"
 
 
-async def test_own_hop_is_a_loop(upstream: AiohttpUpstream, fake: FakeUpstream) -> None:
+async def test_own_hop_is_a_loop(upstream: HttpUpstream, fake: FakeUpstream) -> None:
     """Each request carries our name, which we recognise when it comes back, and only ours."""
     await upstream.send(replace(GET, headers=((HOP_HEADER, "another"), *GET.headers)))
     arrived = fake.log[0].headers
