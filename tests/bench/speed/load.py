@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ ATTRIBUTES: Final = 5
 DIGITS: Final = 10
 TICKET_DIGITS: Final = 12
 RUN_S_MAX: Final = 600.0
+SIGNALLED_EVERY_S: Final = 0.5
 
 _AGENT: Final = (
     "Boto3/1.43.0 md/Botocore#1.43.0 ua/2.1 os/linux#6.18 md/arch#x86_64 lang/python#3.11.7"
@@ -183,26 +185,42 @@ def run_wrk(endpoint: str, load: Load, *, script: Path, pin: Callable[[int], Non
         RuntimeError: wrk failed; with what it said.
     """
     script.write_text(script_of(load))
-    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{RUN_S_MAX:g}s", "--timeout", "20s"]
-    command += ["-s", str(script), endpoint]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as wrk:
+    # Ignored until wrk has a handler of its own: an early signal must not end it without a word.
+    command = ["env", "--ignore-signal=INT", "wrk", "-t1", f"-c{load.connections}"]
+    command += [f"-d{RUN_S_MAX:g}s", "--timeout", "20s", "-s", str(script), endpoint]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as wrk:
         pin(wrk.pid)
-        assert wrk.stdout is not None, "asked for"
-        heard = ""
-        try:
-            if load.count:
-                while "enough" not in heard and (line := wrk.stdout.readline()):
-                    heard += line.decode()
-            else:
-                wrk.wait(load.seconds)
-        except subprocess.TimeoutExpired:
-            pass  # as it should: it knows only whole seconds, so it is told when to end
-        wrk.send_signal(signal.SIGINT)
-        heard += wrk.communicate()[0].decode()
+        heard = _first_words(wrk, load) + _ended(wrk)
     try:
         return Found(**json.loads(heard.splitlines()[-1]))
     except (ValueError, IndexError, TypeError) as error:
         raise RuntimeError(f"wrk against {endpoint} failed: {heard}") from error
+
+
+def _first_words(wrk: subprocess.Popen[bytes], load: Load) -> str:
+    """Wait until wrk has done what it should; return what it said so far."""
+    assert wrk.stdout is not None, "asked for"
+    heard = ""
+    if load.count:
+        while "enough" not in heard and (line := wrk.stdout.readline()):
+            heard += line.decode()
+    else:
+        with suppress(subprocess.TimeoutExpired):  # as it should: it knows only whole seconds
+            wrk.wait(load.seconds)
+    return heard
+
+
+def _ended(wrk: subprocess.Popen[bytes]) -> str:
+    """Tell wrk to end, and return what it says then.
+
+    Again and again: a signal that comes before it sleeps does not wake it up.
+    """
+    while True:
+        wrk.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return wrk.communicate(timeout=SIGNALLED_EVERY_S)[0].decode()
 
 
 def _lua_text(text: str) -> str:
