@@ -245,8 +245,8 @@ def test_costs_are_those_of_a_living_process() -> None:
     """Time grows by what was burnt, memory is more than nothing, our family begins with us."""
     own = os.getpid()
     before = cpu_us([own])
-    sum(range(200_000))
-    assert cpu_us([own]) > before
+    # The scheduler counts a process that runs at its next tick only.
+    assert any(sum(range(20_000)) and cpu_us([own]) > before for _ in range(10_000))
     assert resident_bytes(own) > 1 << 20
     assert next(iter(family(own))) == own
     allowed = os.sched_getaffinity(0)
