@@ -19,7 +19,11 @@ OPS_PORT ?=
 ARGS ?=
 
 # For `make bench-layouts`; `make bench-levels` and `make bench-door` have defaults of their own.
+
+# For `make bench-layouts`; `make bench-levels` has a default of its own. For `make bench` a file
+# outside the repository: nothing is kept then, and a busy machine will do.
 OUT ?= tests/bench/results/layouts.json
+SPEED := tests/bench/results/speed.json
 
 # For `make sim`: SEED= replays one history of PROFILE=; without it HISTORIES= of every profile run.
 PROFILE ?=
@@ -62,6 +66,25 @@ setup: $(JS)/node_modules/.installed ## install everything the tests need
 .PHONY: test
 test: setup ## run all tests with branch coverage; ARGS= goes to pytest
 	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: bench
+bench: OUT =
+bench: .venv/.dev .venv/.project .venv-bench/.installed ## measure beside peers, 20 minutes; OUT= keeps nothing else
+	@requirements/bench-tools.sh
+	@.venv/bin/python -m tests.bench.speed run $(if $(OUT),--out '$(OUT)')
+	@$(if $(OUT),true,.venv-bench/bin/python -m tests.bench.speed.plots $(SPEED) docs/benchmarks)
+	@$(if $(OUT),true,.venv/bin/python -m tests.bench.speed page)
+
+.PHONY: bench-smoke
+bench-smoke: .venv/.dev .venv/.project ## run all of `make bench` for a moment: shape, not numbers
+	@requirements/bench-tools.sh
+	@.venv/bin/python -m tests.bench.speed smoke
+
+.PHONY: bench-profile
+bench-profile: .venv/.dev .venv/.project .venv-bench/.installed ## sample where the time goes, 2 minutes
+	@requirements/bench-tools.sh
+	@.venv/bin/python -m tests.bench.speed profile --py-spy .venv-bench/bin/py-spy
+	@.venv/bin/python -m tests.bench.speed page
 
 .PHONY: bench-layouts
 bench-layouts: .venv/.dev .venv/.project ## measure the ways to store entries; OUT= names the result
@@ -139,7 +162,7 @@ image: ## build the container image; IMAGE= BASE= BUILDER= override
 
 .PHONY: clean
 clean: ## remove everything that make created
-	rm -rf .venv .venv-dynamodb .venv-clients .venv-tools $(JS)/node_modules dist htmlcov .coverage*
+	rm -rf .venv .venv-bench .venv-dynamodb .venv-clients .venv-tools $(JS)/node_modules dist htmlcov .coverage*
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find proxy tests -name __pycache__ -prune -exec rm -rf {} +
 

@@ -100,28 +100,22 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     instance_id = clock.token().hex()
     upstream = await _upstream(frame, endpoints, instance_id)
     keys = KeySpace(settings.store.namespace, endpoints.region)
-    breaker = _breaker(settings)
-    built = _store(frame, keys)
-    store: Store = GuardedStore(built.store, breaker=breaker, clock=clock, emit=emit)
+    built, breaker, store = _store(frame, keys)
     debts = Debts(clock=clock, emit=emit, debts_max=settings.limits.debts_max)
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
     modes = ModeSwitch(settings.policy_of, emit=emit)
     graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
     flows = graph.flows(upstream)
-    NearMetrics(metrics.registry, flows.near)
-    # Nothing was awaited since the store was built, so it has no connection yet.
-    if (ping_s := settings.near_policy().ping_s) is not None:
-        built.track(flows.near, ping_s)
+    _let_tell(built, flows, settings)  # nothing was awaited yet, so the store has no connection
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
-    is_own = partial(is_loop, instance_id=instance_id)
-    options, answer = _http_options(settings), flows.dispatcher.answer
-    answer_now = await _answer_now(settings, flows)
+    is_own, options = partial(is_loop, instance_id=instance_id), _http_options(settings)
+    answer, answer_now = flows.dispatcher.answer, await _answer_now(settings, flows)
     server = DataServer(answer, is_loop=is_own, options=options, emit=emit, answer_now=answer_now)
+    NearMetrics(metrics.registry, flows.near)
     metrics.observe_in_flight(lambda: server.in_flight)
-    probes = Probes()
-    started_s = clock.monotonic_s()
+    probes, started_s = Probes(), clock.monotonic_s()
 
     def status() -> ProxyStatus:
         return ProxyStatus(
@@ -189,10 +183,18 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ht
     return await stack.enter_async_context(upstream)
 
 
-def _store(frame: _Frame, keys: KeySpace) -> BuiltStore:
+def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, Store]:
     built = build_store(frame.settings, keys, frame.clock, frame.emit)
+    breaker = _breaker(frame.settings)
     frame.keep(built.keep_connected, "store")
-    return built
+    guarded = GuardedStore(built.store, breaker=breaker, clock=frame.clock, emit=frame.emit)
+    return built, breaker, guarded
+
+
+def _let_tell(built: BuiltStore, flows: Flows, settings: Settings) -> None:
+    """Let the store's connections, before they are made, tell the near cache of changes."""
+    if (ping_s := settings.near_policy().ping_s) is not None:
+        built.track(flows.near, ping_s)
 
 
 def _store_status(store: Store, breaker: Breaker, built: BuiltStore) -> StoreStatus:

@@ -24,6 +24,6 @@ lock dev.lock $demo --group pyproject.toml:dev "$@"
 lock demo.lock $demo --group pyproject.toml:demo --constraints requirements/dev.lock
 lock runtime.lock pyproject.toml --constraints requirements/dev.lock
 lock build.lock requirements/build.in --constraints requirements/dev.lock
-for name in dynamodb clients tools; do
+for name in bench dynamodb clients tools; do
     lock "$name.lock" "requirements/$name.in" "$@"
 done

@@ -77,6 +77,7 @@ LONG_MODULES: Final = {
     "proxy/configuration/sections.py": "one description per setting",
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
+    "proxy/core/read_plan.py": "one operation beside the other, from its bytes to its plan",
     "proxy/flow/events.py": "one value per fact",
     "proxy/flow/ports.py": "one Protocol beside the other",
     "proxy/flow/write_path.py": "one write's way: begin, send, judge, end",
