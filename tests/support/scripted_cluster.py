@@ -29,6 +29,7 @@ class ScriptedNode:
         whole, epoch, own_epoch: what it says of the cluster, and of itself.
         redirects: by a command's first word, the errors it answers, one after the other.
         gate_ms: until its gate opens.
+        traits: more lines of its INFO.
         seen: every command that is not part of connecting, in order.
         silent: it answers nothing at all.
         maps_told: how often it was asked for the map.
@@ -41,6 +42,7 @@ class ScriptedNode:
     own_epoch: int = 1
     redirects: dict[str, list[str]] = field(default_factory=dict)
     gate_ms: int = 0
+    traits: str = ""
     seen: list[tuple[str, ...]] = field(default_factory=list)
     silent: bool = False
     maps_told: int = 0
@@ -57,7 +59,8 @@ class ScriptedNode:
             case ("CONFIG", *_):
                 return b"-NOPERM denied\r\n"
             case ("INFO", *_):
-                return bulk(f"role:master\r\nrun_id:{self.address.port}\r\nevicted_keys:1\r\n")
+                told = f"role:master\r\nrun_id:{self.address.port}\r\nevicted_keys:1\r\n"
+                return bulk(told + self.traits)
             case ("CLUSTER", "INFO"):
                 state = "ok" if self.whole else "fail"
                 fields = f"cluster_state:{state}\r\ncluster_current_epoch:{self.epoch}\r\n"

@@ -45,6 +45,13 @@ def found(given: dict[str, Any]) -> list[list[str]]:
         ),
         (
             {
+                "store": {"cluster": {"addresses": ["h:6379"]}, "quarantine_s": 0},
+                "defaults": {"level": "strict"},
+            },
+            ["store.quarantine_s", "defaults.level"],
+        ),
+        (
+            {
                 "store": STORE | {"heartbeat_age_s_max": 31},
                 "tables": {"abc": {"level": "strict"}},
             },

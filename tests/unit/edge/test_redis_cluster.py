@@ -6,12 +6,19 @@ import pytest
 from redis.exceptions import AskError, MovedError
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.store_fitness import Flaw
 from proxy.core.values import CacheKey
 from proxy.edge import redis_cluster
 from proxy.edge.redis_connection import Address
 from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_slots import tag_in
-from proxy.flow.events import StoreAnswered, StoreConnections, StoreEvictions, StoreServing
+from proxy.flow.events import (
+    StoreAnswered,
+    StoreConnections,
+    StoreEvictions,
+    StoreFitness,
+    StoreServing,
+)
 from tests.support.hand_clock import HandClock
 from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import LiveLanes, live_lanes, options
@@ -57,6 +64,25 @@ async def test_what_is_told_is_of_the_whole_cluster() -> None:
         await live.until(lambda: StoreEvictions(2) in live.events)
         live.routes.lanes_for(LOW)._emit(StoreAnswered("lookup", 0.0))
         assert live.events[-1] == StoreAnswered("lookup", 0.0)
+
+
+async def test_one_unfit_node_makes_the_store_unfit() -> None:
+    """`strict` may have a record on any of them; what several lack is told once."""
+    fit = "maxmemory:0\r\nconnected_slaves:0\r\n"
+    async with (
+        scripted_cluster(ScriptedNode(traits=fit), ScriptedNode(traits=fit)) as nodes,
+        live_lanes(options("", cluster=(nodes[0].address,), lanes=1)) as live,
+    ):
+        await all_serve(live)
+        assert (live.routes.unfit, live.routes.flaws) == (False, ())
+    flawed = ScriptedNode(traits="maxmemory:0\r\n")
+    async with (
+        scripted_cluster(ScriptedNode(traits=fit), flawed) as nodes,
+        live_lanes(options("", cluster=(nodes[0].address,), lanes=1)) as live,
+    ):
+        await all_serve(live)
+        assert (live.routes.unfit, live.routes.flaws) == (True, (Flaw.REPLICAS_UNKNOWN,))
+        assert live.events.count(StoreFitness((Flaw.REPLICAS_UNKNOWN,), demanded=True)) == 1
 
 
 async def test_a_node_that_is_out_takes_only_its_own_records_with_it() -> None:

@@ -336,6 +336,20 @@ async def test_a_write_goes_on_without_its_tables_node() -> None:
             assert begun == Begun(None, pages=True)
 
 
+async def test_a_strict_write_asks_only_a_settled_node_about_its_table() -> None:
+    """An older primary may not know yet that pages are cached: then they are fenced."""
+    unsettled = ScriptedNode(gate_ms=10**7)
+    async with (
+        scripted_cluster(ScriptedNode(), unsettled) as (first, second),
+        live_lanes(options("", cluster=(first.address,), lanes=1)) as live,
+    ):
+        await live.until(lambda: live.routes.serving)
+        await live.until(lambda: live.routes.lanes_for(ITEM.table_key).connected)
+        begun = await live.store(FencePolicy()).begin(ITEM, token=TOKEN, settled=True)
+        assert begun == Begun(None, pages=True)
+        assert second.seen == []
+
+
 def test_a_scope_is_dated_by_the_clock_of_the_page() -> None:
     """Two servers' clocks differ: what is between two times of a record stays the same."""
     here, there = (
