@@ -114,6 +114,8 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     answer, answer_now = flows.dispatcher.answer, await _answer_now(settings, flows)
     server = DataServer(answer, is_loop=is_own, options=options, emit=emit, answer_now=answer_now)
     NearMetrics(metrics.registry, flows.near)
+    if flows.at_once is not None:
+        metrics.ask(flows.at_once.tell)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 

@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[1]
 # meets nothing unexplained.
 CORE: Final = [
     "values", "errors", "limiter", "store_fitness", "reserved_words", "lifecycle", "breaker",
-    "json_text", "content_coding", "key_schema", "attributes", "policy", "request", "record",
-    "fence", "cache_control", "pages", "fetches", "freshness", "audit", "audit_gate", "item_size",
-    "projection", "cache_key", "operations", "key_condition", "page_request", "batch_get",
-    "responses", "page_reply", "page_plan", "table_identity", "batch_answer", "json_cursor",
-    "batch_fetch",
+    "tally", "json_text", "content_coding", "key_schema", "attributes", "policy", "request",
+    "record", "fence", "cache_control", "pages", "fetches", "freshness", "audit", "audit_gate",
+    "item_size", "projection", "cache_key", "operations", "key_condition", "page_request",
+    "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
+    "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
-    "drafting", "packing", "near_cache", "near_rules", "read_plan", "plan", "plan_memo",
-    "request_head", "head_layout", "catalogue",
+    "drafting", "packing", "near_copy", "near_cache", "near_rules", "read_plan", "plan",
+    "plan_memo", "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
@@ -40,7 +40,7 @@ FLOW: Final = [
 ]
 
 CORE_LIBRARIES: Final = {
-    "__future__", "array", "binascii", "collections", "contextlib", "dataclasses", "enum",
+    "__future__", "array", "binascii", "bisect", "collections", "contextlib", "dataclasses", "enum",
     "functools", "hashlib", "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {

@@ -46,7 +46,7 @@ def _assess(entry: Entry, policy: TablePolicy, store_now_ms: int) -> Verdict:
     age_ms = store_now_ms - entry.filled_ms
     if age_ms < -CLOCK_SKEW_MS_MAX or store_now_ms >= entry.hard_ms:
         return Verdict.EXPIRED
-    fresh_ms = 1000 * (policy.negative_ttl_s if entry.negative else policy.fresh_ttl_s)
+    fresh_ms = policy.fresh_ms(negative=entry.negative)
     if store_now_ms < entry.soft_ms and age_ms < fresh_ms:
         return Verdict.FRESH
     if entry.negative:

@@ -7,7 +7,8 @@ it (`tests/bench/door.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from struct import Struct
 from typing import Final
 
 from proxy.core.request_head import RequestHead
@@ -26,13 +27,16 @@ class HeadLayout:
         head: one of them; `is_plain_get`.
     """
 
-    __slots__ = ("_fixed", "_length", "_words", "bytes")
+    __slots__ = ("_fixed", "_length", "_take_fixed", "_take_words", "bytes")
 
     def __init__(self, head: RequestHead) -> None:
         self.bytes = len(head.raw)
-        self._length = head.spans[_LENGTH]
-        self._words = tuple(sorted(_varying(head)))
-        self._fixed = tuple(_between(head.raw, sorted((self._length, *self._words))))
+        self._length = slice(*head.spans[_LENGTH])
+        words = sorted(_varying(head))
+        varying = sorted((head.spans[_LENGTH], *words))
+        self._take_words = _taking(words, self.bytes).unpack_from
+        self._take_fixed = _taking(_between(varying, self.bytes), self.bytes).unpack_from
+        self._fixed = self._take_fixed(head.raw)
 
     def fits(self, data: bytes) -> bool:
         """Tell whether `data` is such a head with its whole body, and nothing after it.
@@ -40,14 +44,13 @@ class HeadLayout:
         What varies may hold no line end, so it can neither end the head nor begin a field; what
         follows the head is as long as the head says.
         """
-        for start, fixed in self._fixed:
-            if not data.startswith(fixed, start):
-                return False
-        for start, stop in self._words:
-            if not _is_word(data[start:stop]):
-                return False
-        digits = data[self._length[0] : self._length[1]]
-        return digits.isdigit() and int(digits) == len(data) - self.bytes
+        body_bytes = len(data) - self.bytes
+        if body_bytes < 0 or data[self._length] != b"%d" % body_bytes:
+            return False
+        if self._take_fixed(data) != self._fixed:
+            return False
+        words = self._take_words(data)
+        return not words or _is_word(b"".join(words))
 
 
 def _is_word(text: bytes) -> bool:
@@ -65,10 +68,18 @@ def _varying(head: RequestHead) -> Iterator[tuple[int, int]]:
         yield signature, stop
 
 
-def _between(raw: bytes, spans: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Yield what lies around some parts of `raw`: where it starts, and what it is."""
+def _between(spans: Iterable[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
     at = 0
     for start, stop in spans:
-        yield at, raw[at:start]
+        yield at, start
         at = stop
-    yield at, raw[at:]
+    yield at, end
+
+
+def _taking(spans: Iterable[tuple[int, int]], end: int) -> Struct:
+    """Return what takes these parts, in order and apart from each other, out of `end` bytes."""
+    form, at = "", 0
+    for start, stop in spans:
+        form += f"{start - at}x{stop - start}s"
+        at = stop
+    return Struct(f"{form}{end - at}x")

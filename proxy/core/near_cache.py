@@ -18,12 +18,8 @@ from array import array
 from collections import OrderedDict
 from typing import Final
 
-from proxy.core.fence import Proven
-from proxy.core.record import Entry
-from proxy.core.values import CacheKey, Generation
-
-COPY_OVERHEAD_BYTES: Final = 900
-"""What a copy costs beside its body: objects, key, times, places in maps; measured, rounded up."""
+from proxy.core.near_copy import Copy, NearTable
+from proxy.core.values import CacheKey
 
 _WINDOW_SHARE: Final = 0.1  # of the budget, as in the paper
 _USES_MAX: Final = 3  # more would keep what was hot long ago
@@ -33,62 +29,6 @@ _SLOTS_MIN: Final = 64
 _SLOT_BYTES: Final = 8
 _PRINT_BITS: Final = 16
 _TABLE_STEPS_MAX: Final = 32
-
-
-class Told:
-    """The word of one connection that it will tell of changes; void once it cannot be relied on."""
-
-    __slots__ = ("source", "void")
-
-    def __init__(self, source: Proven) -> None:
-        self.source = source
-        self.void = False
-
-
-class NearTable:
-    """What is known of one table.
-
-    Attributes:
-        kept_bytes: of its copies.
-        generation: the one that its copies must have been filled under, None while unknown.
-        told: by which connections `generation` was told.
-        epoch: raised whenever a lookup under way may have seen an older generation.
-    """
-
-    __slots__ = ("epoch", "generation", "kept_bytes", "told")
-
-    def __init__(self) -> None:
-        self.kept_bytes = 0
-        self.generation: Generation | None = None
-        self.told: tuple[Told, ...] = ()
-        self.epoch = 0
-
-
-class Copy:
-    """One entry as a lookup saw it.
-
-    Args:
-        entry: a whole entry.
-        table: of the entry.
-        told: the connections that will tell when its record changes, at least one.
-        ahead_ms: of the store's clock before this process's monotonic one.
-    """
-
-    __slots__ = ("ahead_ms", "entry", "size_bytes", "table", "told", "uses")
-
-    def __init__(
-        self, entry: Entry, table: NearTable, told: tuple[Told, ...], ahead_ms: float
-    ) -> None:
-        self.entry = entry
-        self.table = table
-        self.told = told
-        self.ahead_ms = ahead_ms
-        self.size_bytes = COPY_OVERHEAD_BYTES + len(entry.body)
-        self.uses = 0
-
-    def store_now_ms(self, now_s: float) -> int:
-        """Return the store's clock at a monotonic time; never earlier than it is."""
-        return int(self.ahead_ms + 1000 * now_s) + 1
 
 
 class NearCache:

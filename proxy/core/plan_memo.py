@@ -54,8 +54,10 @@ class PlanMemo:
     def plan_of(self, body: bytes) -> PassPlan | ReadPlan:
         """Decide what to do with a GetItem that carries no field of meaning; see `plan_get`."""
         known = self._young.get(body)
-        if known is not None and self._holds(known):
-            return known[0]
+        if known is not None:
+            plan, table, policy = known
+            if table is None or self._policy_of(table) is policy:
+                return plan
         known = self._old.pop(body, None)
         if known is None or not self._holds(known):
             plan = plan_get(body, self._keys, self._policy_of)

@@ -95,6 +95,10 @@ class TablePolicy:
         place = int.from_bytes(digest[:_PLACE_BYTES], "big") / 256**_PLACE_BYTES
         return self.mode if _PERCENT_MAX * place < self.mode_percent else Mode.OFF
 
+    def fresh_ms(self, *, negative: bool) -> float:
+        """Return the age in milliseconds below which an entry, or an absence, may be fresh."""
+        return 1000 * (self.negative_ttl_s if negative else self.fresh_ttl_s)
+
     @property
     def serves_grace(self) -> bool:
         """Whether an entry in grace may answer: never at `strict`."""

@@ -39,13 +39,15 @@ class PassPlan:
 class ReadPlan:
     """Answer a GetItem from the cache, or fetch and fill; a `FetchPlan`.
 
-    `policy` bounds entries, `control` answers.
+    `policy` bounds entries, `control` answers. `plain` ones ask for the body of a whole entry as it
+    is, and for nothing else.
     """
 
     get: GetItem
     identity: ItemIdentity
     policy: TablePolicy
     control: CacheControl = UNCONTROLLED
+    plain: bool = field(default=False, compare=False)
 
     @property
     def table(self) -> TableName:
@@ -237,7 +239,9 @@ def _plan_get(
     refills = get.projection is None and policy.consistent_refresh and not control.only_if_cached
     if get.consistent and not refills and not control.refresh:
         return PassPlan(BypassReason.CONSISTENT_READ, get.table, (identity,))
-    return ReadPlan(get, identity, policy, control)
+    asks_more = get.consistent or get.projection is not None or get.capacity is not Capacity.NONE
+    plain = mode is Mode.ON and not asks_more and control is UNCONTROLLED
+    return ReadPlan(get, identity, policy, control, plain=plain)
 
 
 def _plan_batch_get(

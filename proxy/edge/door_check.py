@@ -8,12 +8,15 @@ of which has a door, and everything a client could notice must be the same.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
+from proxy.core.near_copy import NearHit
+from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
@@ -27,6 +30,7 @@ _NEEDED: Final = (
 
 _HELD: Final = b"held"
 _ANSWER: Final = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=1, ttl_s=42)
+_NEAR_HIT: Final = NearHit(_ANSWER, TablePolicy(), units=0.5, until_s=math.inf)
 _VARIES: Final = re.compile(rb"(x-amzn-RequestId: )[0-9A-Z]{52}|(Date: )[^\r]{29}")
 _TURNS: Final = 8
 """Turns of the event loop that aiohttp may need from bytes to answer; it needs three."""
@@ -104,8 +108,8 @@ async def _difference() -> str | None:
     return None
 
 
-def _held(body: bytes) -> Answer | None:
-    return _ANSWER if body == _HELD else None
+def _held(body: bytes) -> NearHit | None:
+    return _NEAR_HIT if body == _HELD else None
 
 
 async def _handle(_: ClientRequest) -> Answer:

@@ -24,7 +24,6 @@ from typing import Any, Protocol
 
 from proxy.core.head_layout import HeadLayout
 from proxy.core.limiter import Budget
-from proxy.core.request import Answer
 from proxy.core.request_head import RequestBounds, read_head
 from proxy.edge.http_answer import AnswerForm
 from proxy.edge.http_connection import Connection, Host
@@ -67,8 +66,8 @@ class FastDoor:
         if self.admits is not None and not self.admits(head):
             return None
         try:
-            answer: Answer | None = self.answer_now(body)
-            return None if answer is None else self.form.hit(opening, answer)
+            hit = self.answer_now(body)
+            return None if hit is None else self.form.hit(opening, hit)
         except Exception as error:  # noqa: BLE001 - the long way may still answer
             self.failed(error)
             return None
@@ -118,21 +117,22 @@ class DoorConnection(Connection):
 
     def _answered(self, data: bytes) -> bool:
         """Write the answer, if the connection is idle and there is one at hand."""
-        waiter, transport, layout = self._waiter, self.transport, self._layout
+        waiter, transport, layout, host = self._waiter, self.transport, self._layout, self._host
         # A waiter that is pending means: no request in work or queued, and nobody asked to close.
         if waiter is None or waiter.done() or self._paused:
             return False
-        if transport is None or transport.is_closing() or self._host.draining:
+        if transport is None or transport.is_closing() or host.draining:
             return False
         assert layout is not None, "a whole request without a layout"
-        head, body = data[: layout.bytes], data[layout.bytes :]
-        if len(body) > self._door.body_bytes_max or not self._host.bodies.has_room(len(body)):
+        body_bytes = len(data) - layout.bytes
+        if body_bytes > self._door.body_bytes_max or not host.bodies.has_room(body_bytes):
             return False
+        head, body = data[: layout.bytes], data[layout.bytes :]
         answer = self._door.answer(head, body, self._opening)
         if answer is None:
             return False
         transport.write(answer)
-        self._host.requests_count += 1
+        host.requests_count += 1
         self._request_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True

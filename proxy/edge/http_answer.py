@@ -12,13 +12,12 @@ from aiohttp.helpers import rfc822_formatted_time  # the text that its own answe
 from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
+from proxy.core.near_copy import NearHit
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import content_type, cors_headers
-from proxy.core.values import Outcome
 
 _PREFIX_CHARACTERS: Final = 39
 _COUNT_DIGITS: Final = 13
-_STATUSES_MAX: Final = 4096
 
 
 class RequestIds:
@@ -52,7 +51,6 @@ class AnswerForm:
         self._server_name = server_name
         self._cross_origin = cross_origin
         self._request_id = RequestIds()
-        self._statuses: dict[tuple[Outcome, int | None, str | None], bytes] = {}
         self._date_text = ""
         self._date = b""
 
@@ -80,33 +78,27 @@ class AnswerForm:
         text = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nServer: {self._server_name}\r\n"
         return f"{text}x-amzn-RequestId: ".encode()
 
-    def hit(self, opening: bytes, answer: Answer) -> bytes:
+    def hit(self, opening: bytes, hit: NearHit) -> bytes:
         """Return the bytes that aiohttp would send of `response`, for a hit on a kept connection.
 
         Args:
             opening: of `opening`.
-            answer: as `proxy.flow.at_once.AnswerNow` gives it, to a request without an Origin.
+            hit: as `proxy.flow.at_once.AnswerNow` gives it, to a request without an Origin.
         """
-        assert answer.crc32 is not None, "an answer at once without a checksum"
         date = rfc822_formatted_time()
         if date is not self._date_text:
-            self._date_text, self._date = date, date.encode()
-        return b"%b%b\r\nx-amz-crc32: %d\r\n%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
-            opening,
-            self._request_id(),
-            answer.crc32,
-            self._status(answer) if self._shows_status else b"",
-            len(answer.body),
-            self._date,
-            answer.body,
-        )
+            self._date_text, self._date = date, b"%b\r\n\r\n" % date.encode()
+        fields = hit.fields or self._fields_of(hit)
+        return b"".join((opening, self._request_id(), fields, self._date, hit.answer.body))
 
-    def _status(self, answer: Answer) -> bytes:
-        """Return the Cache-Status line of a hit, from a memo: times to live are whole seconds."""
-        kind = answer.outcome, answer.ttl_s, answer.detail
-        line = self._statuses.get(kind)
-        if line is None:
-            if len(self._statuses) >= _STATUSES_MAX:
-                self._statuses.clear()
-            line = self._statuses[kind] = f"Cache-Status: {cache_status(answer)}\r\n".encode()
-        return line
+    def _fields_of(self, hit: NearHit) -> bytes:
+        """Return what a hit's head has between its id and its date, and keep it with the hit."""
+        answer = hit.answer
+        assert answer.status == 200, "an answer at once that is no hit"  # noqa: PLR2004
+        assert not answer.headers, "an answer at once with fields of its own"
+        assert answer.crc32 is not None, "an answer at once without a checksum"
+        status = f"Cache-Status: {cache_status(answer)}\r\n" if self._shows_status else ""
+        length = f"Content-Length: {len(answer.body)}"
+        text = f"\r\nx-amz-crc32: {answer.crc32}\r\n{status}{length}\r\nDate: "
+        hit.fields = text.encode()
+        return hit.fields

@@ -7,7 +7,7 @@ sees a cache key, a primary key or an item.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -16,7 +16,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -24,8 +23,10 @@ from prometheus_client.exposition import choose_encoder
 
 from proxy.core.catalogue import OPERATIONS
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.tally import LatencyTally
 from proxy.core.values import FenceResult, FillResult, Outcome, TableCheck
 from proxy.edge.audit_metrics import AuditMetrics
+from proxy.edge.latency_metrics import Latencies
 from proxy.edge.store_metrics import StoreMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
@@ -44,19 +45,14 @@ STORE_STEPS: Final = (
 """The steps that `proxy.flow.guarded_store` reports."""
 
 
-LATENCY_BUCKETS_S: Final = (
-    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
-"""From a near hit (50 µs) to the longest write time-out (10 s)."""
-
 LAG_SAMPLES: Final = 60
+_OK: Final = 200
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 
 _Answered = tuple[str, str | None, Outcome, int]
 """Operation, table, outcome and status of requests that are counted together."""
-_RequestChildren = tuple[Counter, Histogram, Counter]
+_RequestChildren = tuple[Counter, LatencyTally, Counter]
 
 _Child = TypeVar("_Child")
 
@@ -115,6 +111,7 @@ class Metrics:
         self._tables_max = tables_max
         self._answered: dict[_Answered, _RequestChildren] = {}
         self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
+        self._tellers: list[Callable[[], None]] = []
         self._make_request_families()
         self._make_coherence_families()
         self._audits = AuditMetrics(self.registry, self._table)
@@ -135,9 +132,15 @@ class Metrics:
 
         Only the media type counts: the library's own parser raises on a malformed version.
         """
+        for tell in self._tellers:
+            tell()
         wanted = f"{_OPENMETRICS}; version=1.0.0" if _OPENMETRICS in (accept or "") else ""
         encode, content_type = choose_encoder(wanted)
         return encode(self.registry), content_type
+
+    def ask(self, tell: Callable[[], None]) -> None:
+        """Call `tell` before each scrape: it emits what was only summed up so far."""
+        self._tellers.append(tell)
 
     def observe_in_flight(self, read: Callable[[], int]) -> None:
         """Report `read()` as the number of requests in flight, at each scrape."""
@@ -157,15 +160,10 @@ class Metrics:
         family = Counter(f"dynaside_{name}", meaning, labels, registry=self.registry)
         return _Children(family.labels)
 
-    def _histogram(self, name: str, meaning: str, *labels: str) -> _Children[Histogram]:
-        family = Histogram(
-            f"dynaside_{name}",
-            meaning,
-            labels,
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        return _Children(family.labels)
+    def _histogram(
+        self, name: str, meaning: str, *labels: str
+    ) -> defaultdict[tuple[str, ...], LatencyTally]:
+        return Latencies(self.registry, f"dynaside_{name}", meaning, labels).tallies
 
     def _total(self, name: str, meaning: str) -> Counter:
         return Counter(f"dynaside_{name}", meaning, registry=self.registry)
@@ -312,6 +310,7 @@ class Metrics:
             **self._audits.handlers(),
             **self._store.handlers(),
             events.RequestAnswered: self._on_request,
+            events.HitsAnswered: self._on_hits,
             events.BatchItemsAnswered: lambda e: self._batch_items[
                 self._table(e.table), e.outcome
             ].inc(e.items),
@@ -329,7 +328,7 @@ class Metrics:
             events.UpstreamSilent: lambda e: self._upstream_failures[
                 _operation(e.operation), e.failure
             ].inc(),
-            events.StoreAnswered: lambda e: self._store_s[(e.step,)].observe(e.elapsed_s),
+            events.StoreAnswered: lambda e: self._store_s[(e.step,)].add(e.elapsed_s),
             events.StoreFailed: lambda e: self._store_failures[e.step, e.failure].inc(),
             events.DebtsChanged: lambda e: self._debts.set(e.debts),
             events.CredentialsChanged: self._on_credentials,
@@ -340,12 +339,19 @@ class Metrics:
         known = self._answered.get((event.operation, event.table, event.outcome, event.status))
         requests, seconds, responses = known or self._request_children(event)
         requests.inc()
-        seconds.observe(event.elapsed_s)
+        seconds.add(event.elapsed_s)
         responses.inc()
         if event.reason is not None:
             self._bypasses[self._table(event.table), event.reason].inc()
         if event.outcome is Outcome.COALESCED:
             self._coalesced[(self._table(event.table),)].inc()
+
+    def _on_hits(self, event: events.HitsAnswered) -> None:
+        table, hits = self._table(event.table), event.latencies.count
+        self._requests["GetItem", table, event.outcome].inc(hits)
+        self._request_s["GetItem", event.outcome].merge(event.latencies)
+        self._http["GetItem", _OK].inc(hits)
+        self._units_saved[(table,)].inc(event.units)
 
     def _request_children(self, event: events.RequestAnswered) -> _RequestChildren:
         """Find what counts such requests; keep it, unless anybody may make up such names."""
@@ -362,7 +368,7 @@ class Metrics:
 
     def _on_upstream(self, event: events.UpstreamAnswered) -> None:
         operation = _operation(event.operation)
-        self._upstream_s[(operation,)].observe(event.elapsed_s)
+        self._upstream_s[(operation,)].add(event.elapsed_s)
         self._upstream_responses[operation, event.status].inc()
         if event.throttled:
             self._throttles[operation, self._table(event.table)].inc()

@@ -56,6 +56,7 @@ class RedisLanes:
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
         self._any_up = asyncio.Event()
         self._next = 0
+        self._serving_until_s = -math.inf
         self._told: tuple[bool, str] | None = None
         self._doubts = 0
         self._trackings: list[Tracking] = []
@@ -99,7 +100,20 @@ class RedisLanes:
     def serving(self) -> bool:
         """Whether some lane is up, proven and past its quarantine."""
         now_s = self._clock.monotonic_s()
-        return any(self._may_serve(index, now_s) for index in range(len(self._lanes)))
+        # Asked with every hit; what was found holds until the proof is too old or a view changes.
+        return now_s <= self._serving_until_s or self._find_serving(now_s)
+
+    def _find_serving(self, now_s: float) -> bool:
+        for index in range(len(self._lanes)):
+            view = self._views[index]
+            if view is not None and self._may_serve(index, now_s):
+                self._serving_until_s = view.sent_s + self._options.heartbeat_age_s_max
+                return True
+        return False
+
+    def _see(self, index: int, view: PrimaryView | None) -> None:
+        self._views[index] = view
+        self._serving_until_s = -math.inf
 
     @property
     def quarantined(self) -> bool:
@@ -163,7 +177,7 @@ class RedisLanes:
         self._doubts += 1
         for index, view in enumerate(self._views):
             if view is not None:
-                self._views[index] = replace(view, gate_in_s=math.inf)
+                self._see(index, replace(view, gate_in_s=math.inf))
         for tracking in self._trackings:
             tracking.doubt()
         if self._tasks is not None and self.connected:
@@ -176,11 +190,11 @@ class RedisLanes:
             for tracking in self._trackings[index : index + 1]:
                 await tracking.start(round_trip)
             self._heartbeat.connected()
-            self._views[index] = await self._ask(round_trip)
+            self._see(index, await self._ask(round_trip))
 
         def changed() -> None:
             if not self._lanes[index].up:
-                self._views[index] = None
+                self._see(index, None)
                 for tracking in self._trackings[index : index + 1]:
                     tracking.stop()
             open_now = sum(lane.up for lane in self._lanes)
@@ -257,7 +271,7 @@ class RedisLanes:
         if view.incarnation != before.incarnation:
             lane.reconnect()
         elif self._views[index] is before:
-            self._views[index] = view
+            self._see(index, view)
 
     async def _prove(self) -> None:
         """Have lanes proven that may serve: a connection to no primary tells of nothing."""

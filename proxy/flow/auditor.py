@@ -6,6 +6,7 @@ It measures in production what the coherence protocol promises. No answer ever w
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -34,6 +35,7 @@ from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
 
 _SERVER_ERROR: Final = 500
+_CHANCE_MAX: Final = 1 - 1e-9
 
 
 class Witness(Protocol):
@@ -71,19 +73,35 @@ class Auditor:
         self._share = share
         self._gate = gate
         self._secret: Token | None = None
+        self._skips: int | None = None
 
     def served(self, plan: FetchPlan, entry: Entry) -> None:
         """Start to examine the hit, if chance and the gate say so.
 
         A page that cannot be read consistently is left out: DynamoDB's answer would prove nothing.
         """
-        if self._share == 0 or plan.lags or self._ports.clock.uniform(0, 1) >= self._share:
+        if self._share == 0 or plan.lags:
             return
+        if self._skips is None:
+            self._skips = self._draw()
+        if self._skips:
+            self._skips -= 1
+            return
+        self._skips = None
         units = self._enter(entry)
         if units is None:
             self._ports.emit(AuditEnded(plan.table, AuditResult.DROPPED))
         else:
             self._ports.tasks.spawn(self._audit(plan, entry, units), "audit")
+
+    def _draw(self) -> int:
+        """Draw how many hits pass by before the next one that is examined.
+
+        So dice are rolled per examination and not per hit. The geometric distribution: as many as
+        if each one had been left out with a chance of 1 - share.
+        """
+        chance = min(self._ports.clock.uniform(0, 1), _CHANCE_MAX)
+        return 0 if self._share >= 1 else int(math.log1p(-chance) / math.log1p(-self._share))
 
     async def confirm(self, plan: FetchPlan, entry: Entry) -> AuditResult:
         """Examine an entry that a rehearsal would have served; DROPPED where the gate refuses."""

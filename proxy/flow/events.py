@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
     BypassReason,
@@ -47,6 +48,23 @@ class RequestAnswered(NamedTuple):
     reason: BypassReason | None
     status: int
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HitsAnswered:
+    """Hits on one table were answered by GetItem, told together some time later.
+
+    Args:
+        table: the table.
+        outcome: of each.
+        units: read capacity units that all of them would have cost.
+        latencies: how long they took, as `RequestAnswered.elapsed_s`.
+    """
+
+    table: TableName
+    outcome: Outcome
+    units: float
+    latencies: LatencyTally
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +281,7 @@ class InvariantViolated:
 
 Event = (
     RequestAnswered
+    | HitsAnswered
     | BatchItemsAnswered
     | CapacitySaved
     | CapacityConsumed

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.fence import ItemIdentity, RecordState, Sighting
-from proxy.core.near_cache import Copy, NearCache
+from proxy.core.near_cache import NearCache
+from proxy.core.near_copy import Copy, NearHit
 from proxy.core.near_rules import NearRules
 from proxy.core.policy import NearPolicy
 from proxy.core.read_plan import ReadPlan
@@ -47,22 +48,45 @@ class NearReads:
         self._rules = rules
         self._clock = clock
         self._delta_s = {level: policy.delta_of(level) for level in Level}
+        self._session_s = policy.delta_of(Level.SESSION)
 
     def find(self, plan: ReadPlan, now_s: float) -> Copy | None:
         """Return a copy that may answer a read now, `now_s` being the present.
 
         Only a fresh one: whatever needs a refresh, or stands in for upstream, is the store's.
         """
-        delta_s = self._delta_s[plan.policy.level]
-        if not delta_s or plan.uncached or plan.control.refresh:
+        if plan.uncached or plan.control.refresh:
             return None
-        copy = self._rules.find(plan.identity, now_s, delta_s)
+        copy = self._standing(plan, now_s)
         if copy is None:
             return None
         if plan.judge(copy.entry, copy.store_now_ms(now_s)) is not Verdict.FRESH:
             return None
         self.hits += 1
         return copy
+
+    def hit(self, plan: ReadPlan, now_s: float) -> tuple[Copy, NearHit | None] | None:
+        """Return a copy that may answer a plain read now, and its last answer if that still holds.
+
+        What was fresh is so until `NearHit.until_s`, so that nothing need be judged before.
+        """
+        copy = self._standing(plan, now_s)
+        if copy is None:
+            return None
+        hit = copy.hit
+        if hit is not None and now_s < hit.until_s and hit.policy is plan.policy:
+            self.hits += 1
+            return copy, hit
+        if plan.judge(copy.entry, copy.store_now_ms(now_s)) is not Verdict.FRESH:
+            return None
+        self.hits += 1
+        return copy, None
+
+    def _standing(self, plan: ReadPlan, now_s: float) -> Copy | None:
+        level = plan.policy.level
+        # The usual level first: a member of an enumeration takes long to hash.
+        delta_s = self._session_s if level is Level.SESSION else self._delta_s[level]
+        return self._rules.find(plan.identity, now_s, delta_s) if delta_s else None
 
     def sighting(self, plan: ReadPlan, now_s: float) -> Sighting | None:
         """Return such a copy as a lookup would show it."""

@@ -14,6 +14,7 @@ from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
 from proxy.core.fetches import FetchPlan
 from proxy.core.item_size import read_units
+from proxy.core.near_copy import Copy, NearHit
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
@@ -74,19 +75,31 @@ class ReadPath:
             answer = pass_on(reply, Outcome.BYPASS, plan.table)
             return answer.explained(BypassReason.UNDECODABLE, plan.table)
 
-    def near(self, plan: ReadPlan) -> Answer | None:
-        """Answer at once from this process's own copy, or None where only `answer` will do."""
-        return None if self.why_bypass(plan) is not None else self._near(plan)
+    def near(self, plan: ReadPlan) -> NearHit | None:
+        """Answer a plain read at once from this process's own copy; None: only `answer` will do.
+
+        It is for the caller to tell what the hit saved.
+        """
+        if self.why_bypass(plan) is not None:
+            return None
+        now_s = self._ports.clock.monotonic_s()
+        found = self._ports.near.hit(plan, now_s)
+        if found is None:
+            return None
+        copy, hit = found
+        self._ports.note(plan.table)
+        self._ports.witness.served(plan, copy.entry)
+        if hit is None:
+            hit = copy.hit = _near_hit(plan, copy, now_s)
+        return hit
 
     def _near(self, plan: ReadPlan) -> Answer | None:
         now_s = self._ports.clock.monotonic_s()
         if (copy := self._ports.near.find(plan, now_s)) is None:
             return None
         self._ports.note(plan.table)
-        negative = copy.entry.negative
-        outcome = Outcome.NEGATIVE_HIT if negative else Outcome.HIT
-        detail = NEAR_NEGATIVE if negative else NEAR
-        return self._hit(plan, copy.entry, copy.store_now_ms(now_s), outcome, detail=detail)
+        self._tell_hit(plan, copy.entry)
+        return _near_answer(plan, copy.entry, copy.store_now_ms(now_s))
 
     async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         if (reason := self.why_bypass(plan)) is not None:
@@ -152,15 +165,13 @@ class ReadPath:
         *,
         detail: str | None = None,
     ) -> Answer:
-        body = _body_of(plan, entry)
-        crc32 = entry.crc32 if body is entry.body else checksum(body)
+        self._tell_hit(plan, entry)
+        return _answer_of(plan, entry, store_now_ms, outcome, detail)
+
+    def _tell_hit(self, plan: FetchPlan, entry: Entry) -> None:
         units = read_units(entry.item_bytes, consistent=False)
         self._ports.emit(CapacitySaved(plan.table, units))
         self._ports.witness.served(plan, entry)
-        ttl_s = (entry.soft_ms - store_now_ms) // 1000
-        return Answer(
-            200, (), body, outcome, table=plan.table, crc32=crc32, ttl_s=ttl_s, detail=detail
-        )
 
     def refresh_soon(self, plan: FetchPlan, sighting: Sighting) -> None:
         """Refresh in the background; the entry keeps serving from inside the lease."""
@@ -302,6 +313,40 @@ class ReadPath:
         return replace(answer, stored=stored)
 
 
+def _near_answer(plan: FetchPlan, entry: Entry, store_now_ms: int) -> Answer:
+    if entry.negative:
+        return _answer_of(plan, entry, store_now_ms, Outcome.NEGATIVE_HIT, NEAR_NEGATIVE)
+    return _answer_of(plan, entry, store_now_ms, Outcome.HIT, NEAR)
+
+
+def _near_hit(plan: ReadPlan, copy: Copy, now_s: float) -> NearHit:
+    entry, now_ms = copy.entry, copy.store_now_ms(now_s)
+    answer = _near_answer(plan, entry, now_ms)
+    # While the time to live stays the same, so does all else, except that the policy's may end.
+    same_until_ms = entry.soft_ms - 1000 * _ttl_s(entry, now_ms)
+    fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
+    until_ms = min(same_until_ms, entry.filled_ms + fresh_ms)
+    units = read_units(entry.item_bytes, consistent=False)
+    return NearHit(answer, plan.policy, units, copy.before_s(until_ms))
+
+
+def _answer_of(
+    plan: FetchPlan, entry: Entry, store_now_ms: int, outcome: Outcome, detail: str | None
+) -> Answer:
+    body = _body_of(plan, entry)
+    return Answer(
+        *(200, (), body, outcome),
+        table=plan.table,
+        crc32=entry.crc32 if body is entry.body else checksum(body),
+        ttl_s=_ttl_s(entry, store_now_ms),
+        detail=detail,
+    )
+
+
+def _ttl_s(entry: Entry, store_now_ms: int) -> int:
+    return (entry.soft_ms - store_now_ms) // 1000
+
+
 def _body_of(plan: FetchPlan, entry: Entry) -> bytes:
     """Answer from an entry, which may be a partial one only if this very read asked for it."""
     assert entry.covers(plan.names), "an entry that lacks what this read asks for"
@@ -319,6 +364,6 @@ def why_bypass(store: Store, policy: TablePolicy, *, owed: bool) -> BypassReason
     if owed:
         return BypassReason.DEBT
     if store.serving:
-        unfit = store.unfit and policy.level is Level.STRICT
+        unfit = policy.level is Level.STRICT and store.unfit
         return BypassReason.STORE_UNFIT if unfit else None
     return BypassReason.STORE_QUARANTINE if store.quarantined else BypassReason.STORE_DOWN

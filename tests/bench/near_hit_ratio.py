@@ -25,7 +25,8 @@ from typing import Any, Final, Protocol
 import cachetools
 import theine
 
-from proxy.core.near_cache import COPY_OVERHEAD_BYTES, Copy, NearCache, NearTable, Told
+from proxy.core.near_cache import NearCache
+from proxy.core.near_copy import COPY_OVERHEAD_BYTES, Copy, NearTable, Told
 from proxy.core.record import Entry
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation
 from tests.bench.setting import setting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.core.near_copy import NearHit
 from proxy.core.read_plan import ReadPlan
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import CacheKey, Outcome
@@ -32,7 +33,7 @@ class NearReads(ReadPath):
         super().__init__(ports)
         self._held = held
 
-    def near(self, plan: ReadPlan) -> Answer | None:
+    def near(self, plan: ReadPlan) -> NearHit | None:
         """Return a hit on what is held, or None; never waits."""
         entry = self._held.get(plan.identity.cache_key)
         asks_more = plan.get.names is not None or plan.get.capacity != "NONE"
@@ -41,16 +42,20 @@ class NearReads(ReadPath):
         left_s = entry.fresh_until_s - self._ports.clock.monotonic_s()
         if left_s <= 0:
             return None
-        self._ports.emit(CapacitySaved(plan.table, 0.5))
         crc32, ttl_s = checksum(entry.body), int(left_s)
-        return Answer(
+        answer = Answer(
             *(200, (), entry.body, Outcome.HIT),
             table=plan.table,
             crc32=crc32,
             ttl_s=ttl_s,
             detail="near",
         )
+        return NearHit(answer, plan.policy, 0.5, until_s=0)
 
     async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         """Answer one GetItem."""
-        return self.near(plan) or await super().answer(plan, request)
+        hit = self.near(plan)
+        if hit is None:
+            return await super().answer(plan, request)
+        self._ports.emit(CapacitySaved(plan.table, hit.units))
+        return hit.answer

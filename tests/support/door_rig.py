@@ -11,7 +11,13 @@ from proxy.core.values import Mode
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.flow.at_once import AtOnce
 from proxy.flow.dispatcher import Dispatcher
-from proxy.flow.events import Event, UpstreamAnswered
+from proxy.flow.events import (
+    CapacitySaved,
+    Event,
+    HitsAnswered,
+    RequestAnswered,
+    UpstreamAnswered,
+)
 from tests.fakes.near_reads import HeldEntry, NearReads
 from tests.support.flow_world import TABLE, World, key_of
 from tests.support.memory_peer import MemoryPeer, turns
@@ -54,6 +60,16 @@ class Seen:
     counts: tuple[int, ...]
 
 
+def _told(event: Event) -> list[Event]:
+    """Return the events that the dispatcher tells of such hits; here none takes any time."""
+    if not isinstance(event, HitsAnswered):
+        return [event]
+    assert event.latencies.sum_s == 0, "time passed at the door"
+    hits = event.latencies.count
+    each = RequestAnswered("GetItem", event.table, event.outcome, None, 200, 0.0)
+    return [CapacitySaved(event.table, event.units / hits), each] * hits
+
+
 class DoorRig:
     """A proxy with or without a door; it holds entries `a` and `gone`, the store has more."""
 
@@ -77,6 +93,7 @@ class DoorRig:
         dispatcher = Dispatcher(replace(proxy.dispatcher._ports, reads=reads))
         emit, clock = self.events.append, self.world.clock
         at_once = AtOnce(proxy.plans, reads.near, clock=clock, emit=emit)
+        self._tell = at_once.tell
         self.at_once = 0
         limits = HttpLimits(
             *(BODY_BYTES_MAX, bodies_bytes_max, 2048),
@@ -99,12 +116,13 @@ class DoorRig:
         self.at_once += self.peers[peer].send(data) != b""
 
     def seen(self) -> Seen:
-        """Return all that can be seen."""
+        """Return all that can be seen; what the door sums up counts as what it sums up."""
+        self._tell()
         return Seen(
             received=tuple(peer.received for peer in self.peers),
             closed=tuple(peer.transport.closing for peer in self.peers),
             idle_until_s=tuple(peer.connection._next_keepalive_close_time for peer in self.peers),
-            events=tuple(sorted(map(repr, self.events))),
+            events=tuple(sorted(repr(each) for event in self.events for each in _told(event))),
             counts=(
                 self.server.in_flight,
                 self.server.bodies.used,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.near_cache import COPY_OVERHEAD_BYTES, Copy, NearCache, NearTable, Told
+from proxy.core.near_cache import NearCache
+from proxy.core.near_copy import COPY_OVERHEAD_BYTES, Copy, NearTable, Told
 from proxy.core.record import Entry
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation
 

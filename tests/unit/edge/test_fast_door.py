@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from proxy.core.near_copy import NearHit
+from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.flow.events import InvariantViolated
@@ -37,9 +39,11 @@ class Rig:
         self.server, self.events = running.data_server, running.events
         self.peer = MemoryPeer(self.server)
 
-    def _answer_now(self, body: bytes) -> Answer | None:
+    def _answer_now(self, body: bytes) -> NearHit | None:
         self.asked.append(body)
-        return self.answer
+        if self.answer is None:
+            return None
+        return NearHit(self.answer, TablePolicy(), units=0.5, until_s=0)
 
     async def _handle(self, request: ClientRequest) -> Answer:
         await self.gate.wait()
@@ -197,7 +201,7 @@ async def test_a_bug_is_told_and_the_request_answered_all_the_same() -> None:
         assert made.handled == [BODY]
         (event,) = made.events
         assert isinstance(event, InvariantViolated)
-        assert "AssertionError: http_answer.py:hit:" in event.where
+        assert "AssertionError: http_answer.py:_fields_of:" in event.where
 
 
 async def test_callers_may_be_looked_at_first() -> None:

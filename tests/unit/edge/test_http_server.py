@@ -8,6 +8,8 @@ import socket
 import pytest
 
 from proxy.core.errors import RequestRejected
+from proxy.core.near_copy import NearHit
+from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_server import _place
@@ -182,9 +184,9 @@ async def test_hits_at_hand_are_answered_at_once() -> None:
     """A server that is given them has a door; a bug in it is told as any other."""
     hit = Answer(200, (), b"{}", Outcome.HIT, crc32=1)
 
-    def answer_now(body: bytes) -> Answer | None:
+    def answer_now(body: bytes) -> NearHit | None:
         assert body == b"{}", "secret"
-        return hit
+        return NearHit(hit, TablePolicy(), units=0.5, until_s=0)
 
     async with server(answer_now=answer_now) as running, running.wire() as wire:
         for _ in range(2):

@@ -14,6 +14,7 @@ import structlog
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
     BypassReason,
@@ -33,6 +34,7 @@ ORDERS = TableName("orders")
 
 SILENT: list[events.Event] = [
     events.RequestAnswered("GetItem", ORDERS, Outcome.BYPASS, BypassReason.DEBT, 200, 0.001),
+    events.HitsAnswered(ORDERS, Outcome.HIT, 0.5, LatencyTally()),
     events.BatchItemsAnswered(ORDERS, Outcome.HIT, 3),
     events.CapacitySaved(ORDERS, 1.0),
     events.CapacityConsumed(ORDERS, 1.0),

@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
     BypassReason,
@@ -41,6 +42,10 @@ IDENTITY = MetricsIdentity(
 )
 ORDERS = TableName("orders")
 
+HITS = LatencyTally()
+for _elapsed_s in (0.00001, 0.00002, 0.003):
+    HITS.add(_elapsed_s)
+
 # One event of each type, and a sample that must be there after it.
 MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
     (
@@ -48,6 +53,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         "dynaside_requests_total",
         {"operation": "GetItem", "table": "orders", "outcome": "hit"},
         1,
+    ),
+    (
+        events.HitsAnswered(ORDERS, Outcome.NEGATIVE_HIT, 1.5, HITS),
+        "dynaside_requests_total",
+        {"operation": "GetItem", "table": "orders", "outcome": "negative_hit"},
+        3,
     ),
     (
         events.BatchItemsAnswered(ORDERS, Outcome.NEGATIVE_HIT, 3),
@@ -198,6 +209,22 @@ def test_an_answered_request_is_counted_by_latency_and_status() -> None:
     assert sample(metrics, f"{name}_bucket", **labels, le="0.0025") == 0
     assert sample(metrics, f"{name}_bucket", **labels, le="0.005") == 1
     assert sample(metrics, "dynaside_http_responses_total", operation="PutItem", status="200") == 1
+
+
+def test_hits_told_together_count_as_if_they_were_told_one_by_one() -> None:
+    """Whoever sums them up is asked before each scrape, and every number is the same."""
+    together, one_by_one = Metrics(IDENTITY), Metrics(IDENTITY)
+    hits = events.HitsAnswered(ORDERS, Outcome.HIT, 1.5, HITS)
+    together.ask(lambda: together.on_event(hits))
+    for elapsed_s in (0.00001, 0.00002, 0.003):
+        answered = events.RequestAnswered("GetItem", ORDERS, Outcome.HIT, None, 200, elapsed_s)
+        one_by_one.on_event(answered)
+        one_by_one.on_event(events.CapacitySaved(ORDERS, 0.5))
+    first, second = (
+        [line for line in made.exposition(None)[0].splitlines() if not line.startswith(b"process_")]
+        for made in (together, one_by_one)
+    )
+    assert first == second
 
 
 def test_an_upstream_answer_is_counted_by_latency_and_status_and_not_as_throttle() -> None:

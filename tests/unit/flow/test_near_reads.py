@@ -73,9 +73,44 @@ async def test_a_copy_answers_at_once(world: World) -> None:
     plan = world.read_plan("a")
     assert proxy.reads.near(plan) is None
     await warm(proxy)
-    answer = proxy.reads.near(plan)
-    assert answer is not None
-    assert answer == await proxy.get("a")
+    hit = proxy.reads.near(plan)
+    assert hit is not None
+    assert hit.answer == await proxy.get("a")
+
+
+async def test_an_answer_is_kept_for_as_long_as_it_is_the_same(world: World) -> None:
+    """At each moment it is what would be made now, though it is made once a second at most."""
+    world.policy = replace(world.policy, fresh_ttl_s=2.5)
+    proxy = world.proxy()
+    await warm(proxy)
+    plan, made = world.read_plan("a"), set()
+    for _ in range(40):
+        world.clock.pause(0.0999)
+        await quiesce()
+        hit = proxy.reads.near(plan)
+        other = replace(plan, get=replace(plan.get))
+        found = proxy.near.find(other, world.clock.monotonic_s())
+        assert (hit is None) == (found is None)
+        if hit is not None:
+            assert hit.answer == proxy.reads._near(other)
+            made.add(hit)
+    assert 2 <= len(made) <= 4
+
+
+async def test_an_answer_is_made_anew_for_another_policy(world: World) -> None:
+    """Its times may be shorter: nothing that was judged by the other one counts."""
+    proxy = world.proxy()
+    await warm(proxy)
+    plan = world.read_plan("a")
+    first = proxy.reads.near(plan)
+    assert proxy.reads.near(plan) is first
+    assert first is not None
+    strange = replace(plan, policy=replace(plan.policy, fresh_ttl_s=0.0))
+    assert proxy.reads.near(strange) is None
+    same = replace(plan, policy=replace(plan.policy))
+    second = proxy.reads.near(same)
+    assert second is not None
+    assert (second is first, second.answer) == (False, first.answer)
 
 
 async def test_an_absence_is_kept_too(world: World) -> None:
@@ -312,8 +347,10 @@ async def test_a_key_that_is_off_has_no_copy(world: World) -> None:
     proxy = world.proxy()
     await warm(proxy)
     plan = world.read_plan("a")
-    assert proxy.reads.near(replace(plan, policy=replace(plan.policy, mode=Mode.OFF))) is None
-    assert proxy.reads.near(plan) is not None
+    off = replace(plan, policy=replace(plan.policy, mode=Mode.OFF))
+    now_s = world.clock.monotonic_s()
+    assert proxy.near.find(off, now_s) is None
+    assert proxy.near.find(plan, now_s) is not None
 
 
 async def test_a_rehearsal_uses_copies_and_answers_nobody(world: World) -> None:

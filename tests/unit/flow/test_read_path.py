@@ -890,6 +890,7 @@ async def test_a_copy_answers_in_the_place_of_the_store(world: World) -> None:
         assert proxy.reads.near(world.read_plan(pk)) is None
         for _ in range(2):
             await proxy.get(pk)
-        answer = proxy.reads.near(world.read_plan(pk))
-        assert answer == await proxy.get(pk)
-        assert answer.detail == detail
+        hit = proxy.reads.near(world.read_plan(pk))
+        assert hit is not None
+        assert hit.answer == await proxy.get(pk)
+        assert hit.answer.detail == detail
