@@ -224,24 +224,25 @@ class Counters:
 
 
 async def test_hit_costs_one_store_round_trip_and_no_upstream_call(
-    upstream: FakeUpstream, two_proxies: list[RunningProxy], own_store: RunningStore
+    upstream: FakeUpstream, own_store: RunningStore
 ) -> None:
-    """Each hit is one read from the store's socket, with the entry's and the table's GET in it."""
+    """Each hit that no copy answers is one read from the store's socket, with the entry's and the table's GET in it."""
     hits = 50
     counters = Counters(own_store)
 
-    def send(times: int) -> None:
-        with connected(two_proxies[0].endpoint) as connection:
+    def send(proxy: RunningProxy, times: int) -> None:
+        with connected(proxy.endpoint) as connection:
             for _ in range(times):
                 connection.send(spelled(READ, connection.host))
                 assert connection.receive().status == 200
 
-    await asyncio.to_thread(send, 2)  # a miss, and a first hit
-    asked = upstream.count("GetItem")
-    look = counters.spent(counters.read())
-    before = counters.read()
-    await asyncio.to_thread(send, hits)
-    spent = counters.spent(before)
+    with fleet(upstream, own_store, 1, **{"near.bytes_max": 0}) as (proxy,):
+        await asyncio.to_thread(send, proxy, 2)  # a miss, and a first hit
+        asked = upstream.count("GetItem")
+        look = counters.spent(counters.read())
+        before = counters.read()
+        await asyncio.to_thread(send, proxy, hits)
+        spent = counters.spent(before)
     assert upstream.count("GetItem") == asked == 1
     assert spent["total_commands_processed"] - look["total_commands_processed"] == 2 * hits
     assert spent["total_reads_processed"] - look["total_reads_processed"] == hits

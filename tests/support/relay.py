@@ -13,7 +13,9 @@ class Relay:
     Args:
         port: where to.
 
-    While `swallowing` is set, what comes is read and thrown away, on old and new connections.
+    While `swallowing` is set, what comes is read and thrown away, on old and new connections. A
+    connection that lost something so stays silent for good: no network loses bytes from the midst
+    of a stream and delivers those behind them.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,16 +38,21 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        silent = asyncio.Event()
         for source, target in ((reader, back), (there, writer)):
-            task = asyncio.get_running_loop().create_task(self._pump(source, target))
+            task = asyncio.get_running_loop().create_task(self._pump(source, target, silent))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, silent: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             try:
                 while piece := await source.read(65536):
-                    if not self.swallowing:
+                    if self.swallowing:
+                        silent.set()
+                    if not silent.is_set():
                         target.write(piece)
                         await target.drain()
             finally:
