@@ -10,7 +10,7 @@ a chance of `exp(-left / (delta * beta))`, which is how it is computed here. Two
   before the end, and within these every read starts it.
 - `delta * beta` alone is a few milliseconds: only items with thousands of reads a second would be
   sure to have a read in it. So the moments are spread by a share of the entry's life, up to
-  a second: with ten reads a second a draw fails to come in one of 20,000 lives.
+  a second: with ten reads a second, of 10 million lives of five minutes one has no refresh.
 
 Source: Vattani, Chierichetti, Lowenstein, "Optimal probabilistic cache stampede prevention",
 VLDB 2015, section 3 (XFetch).

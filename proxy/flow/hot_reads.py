@@ -34,8 +34,8 @@ class Sampling:
     Args:
         every: one read in so many is counted, on average; at least 1.
         hot: counted so often, for sure, with older counts faded: 3 of one in 64 are some 190
-            reads within the last minute or two, so 2 reads a second and more. What is read less
-            is not worth a fetch that nobody may need.
+            reads within the last minute or two, so 2 to 3 reads a second and more. What is read
+            less is not worth a fetch that nobody may need.
     """
 
     every: int = 64
