@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
+from proxy.core.hot_keys import HotKeys
 from proxy.core.key_schema import KeySchema
 from proxy.core.near_cache import NearCache
 from proxy.core.near_rules import NearRules
 from proxy.core.plan_memo import PlanMemo
+from proxy.flow.ahead import AheadPorts, RefreshAhead
 from proxy.flow.at_once import AtOnce
 from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
 from proxy.flow.batch_path import BatchPath
@@ -19,6 +21,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Emit
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.hot_reads import SAMPLING, HotReads, Sampling
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store, Upstream
@@ -36,13 +39,14 @@ from proxy.settings import Settings
 class Flows:
     """What a process runs: answers to requests, and the watch over its tables beside them.
 
-    `near` takes what the store's connections push; `at_once` answers what needs no waiting, where
-    the process keeps copies of entries.
+    `near` takes what the store's connections push; `hot` knows what is read most; `at_once`
+    answers what needs no waiting, where the process keeps copies of entries.
     """
 
     dispatcher: Dispatcher
     watch: TableWatch
     near: NearReads
+    hot: HotReads
     at_once: AtOnce | None
 
 
@@ -58,6 +62,7 @@ class FlowGraph:
     store: Store
     debts: Debts
     modes: ModeSwitch
+    sampling: Sampling = SAMPLING
 
     def flows(self, upstream: Upstream) -> Flows:
         """Put the flows together."""
@@ -86,7 +91,7 @@ class FlowGraph:
         if settings.near_policy().bytes_max:
             at_once = AtOnce(plans, paths.reads.near, clock=self.clock, emit=self.emit)
         dispatcher = self._dispatcher(plans, ports, paths, schemas, auditor)
-        return Flows(dispatcher, watch, ports.near, at_once)
+        return Flows(dispatcher, watch, ports.near, ports.hot, at_once)
 
     def _read_ports(self, exchange: Exchange, watch: TableWatch, auditor: Auditor) -> ReadPorts:
         settings, fence = self.settings, self.settings.fence_policy()
@@ -94,6 +99,8 @@ class FlowGraph:
             self.tasks, flights_max=settings.limits.flights_max
         )
         filler = Filler(self.store, exchange, clock=self.clock, emit=self.emit, fence=fence)
+        hot = HotReads(HotKeys(), clock=self.clock, sampling=self.sampling)
+        ahead = AheadPorts(self.store, filler, hot, self.tasks, self.clock, self.emit)
         return ReadPorts(
             store=self.store,
             exchange=exchange,
@@ -106,6 +113,8 @@ class FlowGraph:
             note=watch.note,
             witness=auditor,
             near=self._near(),
+            hot=hot,
+            ahead=RefreshAhead(ahead),
         )
 
     def _near(self) -> NearReads:

@@ -21,6 +21,8 @@ from proxy.core.record import RECORD_FORMAT
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.door_check import why_no_door
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
+from proxy.edge.hot_metrics import HotMetrics
+from proxy.edge.hot_pages import HotPages
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
@@ -116,6 +118,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     NearMetrics(metrics.registry, flows.near)
     if flows.at_once is not None:
         metrics.ask(flows.at_once.tell)
+    HotMetrics(metrics.registry, flows.hot, metrics.label_of)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
@@ -133,6 +136,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
+    HotPages(flows.hot.report).add_to(ops_app)
     return Services(server, ops_app, probes, tasks, debts)
 
 

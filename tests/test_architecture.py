@@ -29,14 +29,14 @@ CORE: Final = [
     "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
     "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
-    "drafting", "packing", "near_copy", "near_cache", "near_rules", "read_plan", "plan",
-    "plan_memo", "request_head", "head_layout", "catalogue",
+    "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
+    "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
-    "near_reads", "read_path", "key_reads", "batch_path", "query_path", "shadow", "write_path",
-    "mode_switch", "at_once", "dispatcher",
+    "near_reads", "hot_reads", "ahead", "read_path", "key_reads", "batch_path", "query_path",
+    "shadow", "write_path", "mode_switch", "at_once", "dispatcher",
 ]
 
 CORE_LIBRARIES: Final = {

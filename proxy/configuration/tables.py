@@ -132,6 +132,11 @@ class TableRules(Section):
         description="Seconds past fresh in which an entry answers when DynamoDB fails or"
         " throttles; 0 reports the failure.",
     )
+    refresh_ahead: bool = Field(
+        default=_POLICY.refresh_ahead,
+        description="Whether the entry of an item that is read often is refreshed shortly before"
+        " its time is over, at every level, so that it never expires while it is in demand.",
+    )
     jitter: float = Field(
         default=_POLICY.jitter,
         ge=0,

@@ -51,18 +51,28 @@ class NearHit:
         policy: of the table read.
         units: read capacity that each hit saves.
         until_s: monotonic time from which on it must be made anew.
+        ending: whether the copy's entry is so near its end that it may be refreshed.
 
     Attributes:
         fields: what does not change in the answer's head, as it was sent last.
     """
 
-    __slots__ = ("answer", "fields", "policy", "units", "until_s")
+    __slots__ = ("answer", "ending", "fields", "policy", "units", "until_s")
 
-    def __init__(self, answer: Answer, policy: TablePolicy, units: float, until_s: float) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        policy: TablePolicy,
+        units: float,
+        *,
+        until_s: float,
+        ending: bool = False,
+    ) -> None:
         self.answer = answer
         self.policy = policy
         self.units = units
         self.until_s = until_s
+        self.ending = ending
         self.fields: bytes | None = None
 
 

@@ -57,6 +57,7 @@ class TablePolicy:
         negative_ttl_s: the same for "no such item"; 0 caches no absence.
         grace_s: how much older an entry may be and still answer while a refresh runs.
         stale_if_error_s: how much older than fresh an entry may be and answer when upstream fails.
+        refresh_ahead: whether entries of hot items are refreshed before their time is over.
         jitter: share by which each entry's times are shortened at random, 0 to 0.5, so that
             entries filled together do not expire together.
         entry_bytes_max: larger answers are not cached; at most BODY_BYTES_MAX.
@@ -76,6 +77,7 @@ class TablePolicy:
     negative_ttl_s: float = 5.0
     grace_s: float = 30.0
     stale_if_error_s: float = 0.0
+    refresh_ahead: bool = True
     jitter: float = 0.1
     entry_bytes_max: int = ITEM_BYTES_MAX
     layout: Layout = Layout.BLOB

@@ -117,6 +117,7 @@ class FleetOps:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/status", for_operators(self._status))
+        app.router.add_get("/hot", for_operators(self._hot))
         app.on_response_prepare.append(add_security_headers)
         return app
 
@@ -135,7 +136,7 @@ class FleetOps:
         ready = sum(slot.ready for slot in self._slots)
         return web.Response(
             text=f"dynaside: {self._probes.state}, {ready} of {len(self._slots)} workers ready\n"
-            "/livez /startupz /readyz /metrics /status /tables/<name>/mode\n"
+            "/livez /startupz /readyz /metrics /status /hot /tables/<name>/mode\n"
         )
 
     async def _livez(self, _: web.Request) -> web.Response:
@@ -162,6 +163,16 @@ class FleetOps:
     async def _status(self, _: web.Request) -> web.Response:
         workers = await asyncio.gather(*(self._worker_status(slot) for slot in self._slots))
         return web.json_response({"state": self._probes.state, "workers": workers})
+
+    async def _hot(self, _: web.Request) -> web.Response:
+        """Show each worker's own: the same item has another hash in each."""
+        asked = [slot for slot in self._slots if slot.ready]
+        texts = await asyncio.gather(*(self._client.ask(slot, "/hot") for slot in asked))
+        workers = [
+            {"pid": slot.pid, **(json.loads(text) if text is not None else {})}
+            for slot, text in zip(asked, texts, strict=True)
+        ]
+        return web.json_response({"workers": workers})
 
     async def _worker_status(self, slot: WorkerSlot) -> dict[str, Any]:
         text = await self._client.ask(slot, "/status") if slot.ready else None

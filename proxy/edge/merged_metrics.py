@@ -40,6 +40,7 @@ _RULES: Final[dict[str, Combine]] = {
     "dynaside_build_info": max,
     "dynaside_config_info": max,
     "dynaside_event_loop_lag_seconds": max,
+    "dynaside_hot_key_share": max,
     "dynaside_store_breaker_state": max,
     "dynaside_store_flaw": max,
     "dynaside_store_evicted_keys": max,  # each worker reports the store's own count

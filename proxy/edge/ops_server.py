@@ -117,6 +117,7 @@ class _Pages:
             "/readyz    200 while it takes requests",
             "/metrics   Prometheus metrics",
             "/status    state and table policies as JSON, for loopback only",
+            "/hot       the most read items of each table, hashed, as JSON, for loopback only",
             "/tables/<name>/mode  a table's mode; POST switches it; for loopback only",
             "",
         ]

@@ -133,6 +133,32 @@ class Filler:
         consistent = _consistently(plan, demanded=plan.policy.level is not Level.EVENTUAL)
         return Landing(None, await (source or self._exchange).fetch(plan, consistent=consistent))
 
+    async def refresh_ahead(self, plan: FetchPlan, generation: Generation) -> Landing | None:
+        """Fetch and fill over an entry that is fresh still, and serves from inside the lease.
+
+        It waits for nobody: whoever holds the lease, or writes, makes it needless. Below level
+        `eventual` it reads consistently, whatever the policy allows: the entry may show a write
+        that a lagging replica does not.
+
+        Returns: None when there was no lease, so that nothing was fetched.
+
+        Raises:
+            UpstreamFailed: no complete answer came; the lease was given back, and the entry stays.
+        """
+        token = self._clock.token()
+        try:
+            lease = await self._store.lease(
+                plan.identity, token=token, generation=generation, force=True
+            )
+        except StoreUnavailable:
+            return None
+        if lease.state is not LeaseState.LEASED:
+            return None
+        demanded = lease.strong or plan.policy.level is not Level.EVENTUAL
+        fetch = self._exchange.fetch(plan, consistent=_consistently(plan, demanded=demanded))
+        flight: Flight[Landing] = Flight.alone()
+        return await self._fetch_and_fill(flight, plan, generation, token, fetch, over_fresh=True)
+
     async def refill(
         self, plan: FetchPlan, request: ClientRequest, generation: Generation
     ) -> tuple[UpstreamReply, bool]:
@@ -200,6 +226,8 @@ class Filler:
         generation: Generation,
         token: Token,
         fetch: Awaitable[Fetched],
+        *,
+        over_fresh: bool = False,
     ) -> Landing:
         result, known = FillResult.NOT_CACHEABLE, False
         try:
@@ -210,7 +238,7 @@ class Filler:
             if result is FillResult.STORED:
                 flight.confirmed(sent_at)
         finally:
-            outdated = known and plan.control.refresh
+            outdated = known and (over_fresh or plan.control.refresh)
             await self._unless_stored(plan, token, result, outdated=outdated)
         return Landing(None, fetched, stored=result is FillResult.STORED)
 

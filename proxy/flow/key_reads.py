@@ -96,6 +96,7 @@ class KeyReader:
             return Look(plan, looked_s, reason=uncached)
         if (reason := self._reads.why_bypass(plan)) is not None:
             return Look(plan, looked_s, reason=reason)
+        self._ports.hot.read(plan)
         if (near := self._ports.near.sighting(plan, looked_s)) is not None:
             self._ports.note(plan.table)
             return Look(plan, looked_s, near)
@@ -115,6 +116,10 @@ class KeyReader:
         match look.verdict:
             case Verdict.FRESH:
                 assert look.entry is not None, "fresh without an entry"
+                assert look.sighting is not None, "fresh without a sighting"
+                if look.sighting.state is not RecordState.LEASED:
+                    now_ms = look.sighting.store_now_ms
+                    self._ports.ahead.served(look.plan, look.entry, now_ms)
                 return self._hit(look, Outcome.NEGATIVE_HIT if look.entry.negative else Outcome.HIT)
             case Verdict.GRACE:
                 assert look.sighting is not None, "grace without a sighting"

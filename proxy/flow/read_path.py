@@ -18,14 +18,17 @@ from proxy.core.near_copy import Copy, NearHit
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
+from proxy.core.refresh_ahead import AHEAD_MS_MAX
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import BypassReason, CacheKey, Level, Outcome, TableName, Verdict
+from proxy.flow.ahead import RefreshAhead
 from proxy.flow.auditor import Witness
 from proxy.flow.coalescer import Coalescer, Flight, FlightsFullError
 from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.hot_reads import HotReads
 from proxy.flow.near_reads import NEAR, NEAR_NEGATIVE, NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
@@ -50,6 +53,8 @@ class ReadPorts:
     note: Callable[[TableName], None]
     witness: Witness
     near: NearReads
+    hot: HotReads
+    ahead: RefreshAhead
 
 
 class ReadPath:
@@ -57,6 +62,7 @@ class ReadPath:
 
     def __init__(self, ports: ReadPorts) -> None:
         self._ports = ports
+        self._hot = ports.hot
         self._refreshing: set[CacheKey] = set()
 
     async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
@@ -88,9 +94,14 @@ class ReadPath:
             return None
         copy, hit = found
         self._ports.note(plan.table)
+        self._hot.left -= 1  # `HotReads.read`, without the call: this is the fastest hit there is
+        if self._hot.left <= 0:
+            self._hot.sample(plan)
         self._ports.witness.served(plan, copy.entry)
         if hit is None:
             hit = copy.hit = _near_hit(plan, copy, now_s)
+        if hit.ending:
+            self._ports.ahead.served(plan, copy.entry, copy.store_now_ms(now_s))
         return hit
 
     def _near(self, plan: ReadPlan) -> Answer | None:
@@ -98,14 +109,19 @@ class ReadPath:
         if (copy := self._ports.near.find(plan, now_s)) is None:
             return None
         self._ports.note(plan.table)
-        self._tell_hit(plan, copy.entry)
-        return _near_answer(plan, copy.entry, copy.store_now_ms(now_s))
+        entry, store_now_ms = copy.entry, copy.store_now_ms(now_s)
+        self._hot.read(plan)
+        if entry.soft_ms - store_now_ms < AHEAD_MS_MAX:
+            self._ports.ahead.served(plan, entry, store_now_ms)
+        self._tell_hit(plan, entry)
+        return _near_answer(plan, entry, store_now_ms)
 
     async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
         if (reason := self.why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
         if (answer := self._near(plan)) is not None:
             return answer
+        self._hot.read(plan)
         try:
             sighting = await self._ports.near.lookup(self._ports.store, plan)
         except StoreUnavailable:
@@ -139,6 +155,8 @@ class ReadPath:
         match verdict:
             case Verdict.FRESH:
                 assert entry is not None, "fresh without an entry"
+                if sighting.state is not RecordState.LEASED:
+                    self._ports.ahead.served(plan, entry, sighting.store_now_ms)
                 outcome = Outcome.NEGATIVE_HIT if entry.negative else Outcome.HIT
                 return self._hit(plan, entry, sighting.store_now_ms, outcome)
             case Verdict.GRACE:
@@ -221,8 +239,11 @@ class ReadPath:
 
     async def _fly(self, plan: FetchPlan, sighting: Sighting | None) -> tuple[Landing, Answer]:
         """Share a flight, or fetch without one when all are taken."""
+        asked_s = self._ports.clock.monotonic_s()
         try:
             landing, led = await self._share(plan, sighting)
+            if led:
+                self._ports.ahead.landed(plan.table, landing, asked_s)
             if not led and landing.says_nothing:
                 landing, led = await self._ports.filler.fetch_only(plan), True
         except FlightsFullError:
@@ -327,7 +348,8 @@ def _near_hit(plan: ReadPlan, copy: Copy, now_s: float) -> NearHit:
     fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
     until_ms = min(same_until_ms, entry.filled_ms + fresh_ms)
     units = read_units(entry.item_bytes, consistent=False)
-    return NearHit(answer, plan.policy, units, copy.before_s(until_ms))
+    ending = entry.soft_ms - now_ms < AHEAD_MS_MAX
+    return NearHit(answer, plan.policy, units, until_s=copy.before_s(until_ms), ending=ending)
 
 
 def _answer_of(

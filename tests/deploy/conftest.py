@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.hot_keys import HotKeys
 from proxy.core.values import (
     AuditResult,
     BypassReason,
+    Digest,
     FenceResult,
     FillResult,
     Level,
@@ -24,9 +26,12 @@ from proxy.core.values import (
     TableCheck,
     TableName,
 )
+from proxy.edge.clock import SystemClock
+from proxy.edge.hot_metrics import HotMetrics
 from proxy.edge.metrics import Metrics, MetricsIdentity
 from proxy.edge.store_metrics import BREAKER_STATES
 from proxy.flow import events
+from proxy.flow.hot_reads import HotReads
 from tests.support.tools import missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -113,6 +118,9 @@ def exposed() -> Exposed:
     metrics = Metrics(MetricsIdentity("0.1.0", "3.11", "1", "abc", "session", "invalidate"))
     for event in every_event():
         metrics.on_event(event)
+    hot = HotKeys()
+    hot.count(TableName("orders"), Digest(b"item"), SystemClock().monotonic_s())
+    HotMetrics(metrics.registry, HotReads(hot, clock=SystemClock()), metrics.label_of)
     found: Exposed = defaultdict(lambda: defaultdict(set))
     samples = itertools.chain.from_iterable(f.samples for f in metrics.registry.collect())
     for sample in samples:

@@ -154,7 +154,7 @@ async def test_nothing_secret_is_told(fake: FakeUpstream, user: str, level: str)
     with proxy_of(fake, user, **{"log.level": level}) as proxy:
         proxy.wait_serving()
         await drive(proxy, fake)
-        pages = {path: proxy.ops(path)[1] for path in ("/metrics", "/status", "/")}
+        pages = {path: proxy.ops(path)[1] for path in ("/metrics", "/status", "/hot", "/")}
         proxy.stop()
     told = {**pages, "log": proxy.last_words or ""}
     assert "upstream silent" in told["log"]

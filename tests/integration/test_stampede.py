@@ -226,7 +226,7 @@ class Counters:
 async def test_hit_costs_one_store_round_trip_and_no_upstream_call(
     upstream: FakeUpstream, own_store: RunningStore
 ) -> None:
-    """Each hit that no copy answers is one read from the store's socket, with the entry's and the table's GET in it."""
+    """One read from the store's socket, with the entry's and the table's GET, where no copy is."""
     hits = 50
     counters = Counters(own_store)
 

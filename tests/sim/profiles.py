@@ -25,6 +25,7 @@ from tests.sim.rig import Weather
 from tests.sim.simulation import Profile
 
 FRESH_S: Final = (0.5, 5.0, 60.0)
+AHEAD_S: Final = (0.2, 0.5)
 GRACE_S: Final = 2.0
 LAG_S: Final = 0.5
 
@@ -154,6 +155,16 @@ def _near_profiles() -> Iterator[Profile]:
         )
 
 
+def _ahead_profiles() -> Iterator[Profile]:
+    """With lives so short that many entries are refreshed while they are fresh."""
+    names = ("strict-through", "connected-invalidate", "near-through", "near-eventual-invalidate")
+    for profile in (*_profiles(), *_near_profiles()):
+        if profile.name in names:
+            times = dict.fromkeys(("defaults.fresh_ttl_s", "defaults.negative_ttl_s"), AHEAD_S)
+            settings = {**profile.settings, **times}
+            yield replace(profile, name=f"ahead-{profile.name}", settings=settings)
+
+
 def _with_pages() -> Iterator[Profile]:
     """Every profile once more, with Query and Scan among its reads."""
     for profile in _profiles():
@@ -162,4 +173,6 @@ def _with_pages() -> Iterator[Profile]:
         yield replace(profile, name=f"{profile.name}-pages", settings=settings)
 
 
-PROFILES: Final = {profile.name: profile for profile in (*_with_pages(), *_near_profiles())}
+PROFILES: Final = {
+    profile.name: profile for profile in (*_with_pages(), *_near_profiles(), *_ahead_profiles())
+}

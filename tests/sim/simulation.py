@@ -20,8 +20,9 @@ from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher
-from proxy.flow.events import Event, InvariantViolated
+from proxy.flow.events import Event, InvariantViolated, RefreshEnded
 from proxy.flow.guarded_store import GuardedStore
+from proxy.flow.hot_reads import Sampling
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Store
 from proxy.flow.tasks import TaskOwner
@@ -42,6 +43,9 @@ from tests.sim.rig import (
     tracked_by,
 )
 from tests.support.virtual_time import VirtualTimeLoop
+
+ALL_HOT: Final = Sampling(every=1, hot=1.0)
+"""A history is too short for samples: what was read once is refreshed ahead of time."""
 
 SETTLE_S: Final = 30.0
 """After the last client everything that still runs has this long: longer than any marker."""
@@ -167,6 +171,7 @@ class Run:
         self._items = chances.choice((1, 1, 2))
         self._background: set[asyncio.Task[Any]] = set()
         self._started = 0
+        self._killed: list[SimProxy] = []
         self._proxies = [self._start_proxy() for _ in range(chances.choice((2, 2, 3)))]
         self._replica = self._store.snapshot()
 
@@ -269,12 +274,23 @@ class Run:
         def emit(event: Event) -> None:
             if isinstance(event, InvariantViolated):
                 self.invariants.append(event.where)
+            self.outcomes["refreshed"] += isinstance(event, RefreshEnded) and event.replaced
 
         store = GuardedStore(cast("Store", link), breaker=breaker, clock=clock, emit=emit)
         debts = Debts(clock=clock, emit=emit, debts_max=100)
         tasks = TaskOwner(emit)
         modes = ModeSwitch(self._settings.policy_of, emit=emit)
-        graph = FlowGraph(self._settings, clock, emit, tasks, self._keys, store, debts, modes)
+        graph = FlowGraph(
+            self._settings,
+            clock,
+            emit,
+            tasks,
+            self._keys,
+            store,
+            debts,
+            modes,
+            sampling=ALL_HOT,
+        )
         upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
         flows = graph.flows(upstream)
@@ -305,6 +321,7 @@ class Run:
         """End a proxy at once (SIGKILL) and start another."""
         victim = self._proxies.pop(self._chances.randrange(len(self._proxies)))
         victim.door.dead = True
+        self._killed.append(victim)  # its refreshes wait for ever, and nobody else holds on to them
         self._proxies.append(self._start_proxy())
 
     def cut(self) -> None:

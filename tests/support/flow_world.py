@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from proxy.core.audit_gate import AuditGate
 from proxy.core.cache_key import KeySpace
 from proxy.core.fence import ItemIdentity
+from proxy.core.hot_keys import HotKeys
 from proxy.core.key_schema import KeySchema
 from proxy.core.near_cache import NearCache
 from proxy.core.near_rules import NearRules
@@ -20,6 +21,7 @@ from proxy.core.policy import AuditPolicy, FencePolicy, NearPolicy, TablePolicy
 from proxy.core.read_plan import BatchReadPlan, ReadPlan
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import TableName
+from proxy.flow.ahead import AheadPorts, RefreshAhead
 from proxy.flow.auditor import Auditor, AuditorPorts, heeding
 from proxy.flow.batch_path import BatchPath
 from proxy.flow.coalescer import Coalescer
@@ -28,6 +30,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Event
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.hot_reads import SAMPLING, HotReads
 from proxy.flow.near_reads import NearReads
 from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
@@ -97,7 +100,8 @@ class World:
     """One table `orders` with partition key `pk`, one store, as many proxies as a test wants.
 
     `policy` is every proxy's policy of every table but those in `policies`: replace it to change
-    it. `near` bounds the copies of each proxy that is started after it was set.
+    it. `near` bounds the copies of each proxy that is started after it was set, and
+    `sampling` says what is hot there.
     """
 
     def __init__(self, fence: FencePolicy) -> None:
@@ -106,6 +110,7 @@ class World:
         self.policy = TablePolicy(jitter=0.0)
         self.policies: dict[str, TablePolicy] = {}
         self.near = NearPolicy(bytes_max=0)
+        self.sampling = SAMPLING
         self.keys = KeySpace("test", "us-east-1")
         self.upstream = ScriptedUpstream(self.clock)
         self.upstream.tables.add(TABLE, pk="S")
@@ -181,6 +186,7 @@ class Proxy:
         )
         self.near = NearReads(cache, NearRules(cache), policy=world.near, clock=clock)
         self.store.track(self.near)
+        self.hot = HotReads(HotKeys(), clock=clock, sampling=world.sampling)
         self.tasks = TaskOwner(emit)
         self.coalescer: Coalescer[Landing] = Coalescer(self.tasks, flights_max=flights_max)
         self.debts = Debts(clock=clock, emit=emit, debts_max=debts_max)
@@ -231,6 +237,9 @@ class Proxy:
             share=audit.share,
             gate=gate,
         )
+        self.ahead = RefreshAhead(
+            AheadPorts(self.store, self.filler, self.hot, self.tasks, clock, emit)
+        )
         read_ports = ReadPorts(
             store=self.store,
             exchange=self.exchange,
@@ -243,6 +252,8 @@ class Proxy:
             note=self.watch.note,
             witness=self.auditor,
             near=self.near,
+            hot=self.hot,
+            ahead=self.ahead,
         )
         paths = self._paths(read_ports)
         self.reads, self.batches, self.queries = paths.reads, paths.batches, paths.queries

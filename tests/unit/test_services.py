@@ -159,7 +159,7 @@ async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
     plans = PlanMemo(world.keys, world.policy_of, bytes_max=0)
     at_once = AtOnce(plans, lambda _: None, clock=world.clock, emit=lambda _: None)
     proxy = world.proxy()
-    flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, at_once)
+    flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, proxy.hot, at_once)
     settings = load_settings(environ={})
     assert await _answer_now(settings, flows) == at_once.answer
     assert await _answer_now(settings, replace(flows, at_once=None)) is None

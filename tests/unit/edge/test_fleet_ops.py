@@ -13,6 +13,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from proxy.core.lifecycle import Probes, ProcessEvent
 from proxy.core.policy import TablePolicy
 from proxy.edge.fleet_ops import FleetOps, WorkerClient, WorkerSlot
+from proxy.edge.hot_pages import HotPages
 from proxy.edge.listeners import OpsListener
 from proxy.edge.merged_metrics import MergedMetrics
 from proxy.edge.ops_server import SECURITY_HEADERS, ProxyStatus, StoreStatus, build_ops_app
@@ -50,7 +51,9 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
         table_default=TablePolicy(),
         tables={},
     )
-    listener = OpsListener(build_ops_app(worker, fleet.exposition, lambda: status))
+    app = build_ops_app(worker, fleet.exposition, lambda: status)
+    HotPages(tuple).add_to(app)
+    listener = OpsListener(app)
     await listener.start_socket(fleet.slots[0].ops_socket)
     yield fleet
     await listener.close()
@@ -104,6 +107,13 @@ async def test_status_is_for_loopback(client: Client, monkeypatch: pytest.Monkey
     """Others are refused, as with a single process."""
     monkeypatch.setattr(web.BaseRequest, "remote", "192.0.2.1")
     assert (await client.get("/status")).status == 403
+
+
+async def test_hot_items_are_listed_by_worker(client: Client, fleet: Fleet) -> None:
+    """Of those that are ready; one that does not answer shows nothing."""
+    fleet.slots[1].pid, fleet.slots[1].ready = 11, True
+    shown = await (await client.get("/hot")).json()
+    assert shown == {"workers": [{"pid": 10, "tables": []}, {"pid": 11}]}
 
 
 async def test_metrics_keep_what_a_silent_worker_said(client: Client, fleet: Fleet) -> None:

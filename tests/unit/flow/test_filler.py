@@ -710,3 +710,107 @@ async def test_landing_suits_readers_by_the_age_of_what_it_brought(flyer: Flyer)
     older = replace(found, store_now_ms=found.store_now_ms + 1000)
     assert not older.suits(plan, 0.0, 0.0)
     assert older.suits(flyer.world.read_plan("a"), 0.0, 0.0)
+
+
+async def fresh(world: World) -> Flyer:
+    """Fill item a as "1", then write "2" behind the proxy's back."""
+    flyer = Flyer(world)
+    world.put_elsewhere("a", "1")
+    await flyer.fly()
+    world.put_elsewhere("a", "2")
+    return flyer
+
+
+async def ahead(flyer: Flyer) -> Landing | None:
+    """Refresh item a's fresh entry."""
+    plan = flyer.world.read_plan("a")
+    return await flyer.filler.refresh_ahead(plan, await flyer.generation())
+
+
+async def test_a_refresh_ahead_replaces_a_fresh_entry(world: World) -> None:
+    """The lease is granted over the entry, which serves until the new one is stored."""
+    flyer = await fresh(world)
+    gate = world.upstream.hold("GetItem")
+    refreshing = asyncio.ensure_future(ahead(flyer))
+    await gate.reached()
+    sighting = await flyer.store.lookup(world.identity("a"))
+    assert sighting.entry is not None
+    assert b'"1"' in sighting.entry.body
+    gate.release()
+    landing = await refreshing
+    assert landing is not None
+    assert landing.stored
+    assert isinstance(flyer.record, Entry)
+    assert b'"2"' in flyer.record.body
+
+
+@pytest.mark.parametrize(
+    ("level", "consistent"), [(Level.STRICT, True), (Level.SESSION, True), (Level.EVENTUAL, False)]
+)
+async def test_a_refresh_ahead_reads_consistently(
+    world: World, level: Level, *, consistent: bool
+) -> None:
+    """Below eventual, whatever the policy says: the entry may be newer than a replica."""
+    world.policy = replace(world.policy, level=level, fill_consistent=False)
+    flyer = await fresh(world)
+    await ahead(flyer)
+    assert (b"ConsistentRead" in world.upstream.sent[-1].body) is consistent
+
+
+@pytest.mark.parametrize("why", ["store out", "leased", "write in flight"])
+async def test_a_refresh_ahead_waits_for_nobody(world: World, why: str) -> None:
+    """Without the lease nothing is fetched."""
+    flyer = await fresh(world)
+    identity, token = world.identity("a"), world.clock.token()
+    generation = await flyer.generation()
+    if why == "leased":
+        await world.store.lease(identity, token=token, generation=generation, force=True)
+    elif why == "write in flight":
+        await world.store.begin(identity, token=token)
+    else:
+        flyer.store.fail_next(StoreFailure.TIMEOUT, step="lease")
+    before = world.upstream.count("GetItem")
+    assert await ahead(flyer) is None
+    assert world.upstream.count("GetItem") == before
+
+
+async def test_a_write_ends_a_refresh_ahead(world: World) -> None:
+    """What was fetched before the write ended is refused, and the entry from before it is gone."""
+    flyer = await fresh(world)
+    gate = world.upstream.hold("GetItem", after_effect=True)
+    refreshing = asyncio.ensure_future(ahead(flyer))
+    await gate.reached()
+    await flyer.proxy.put("a", "3")
+    gate.release()
+    landing = await refreshing
+    assert landing is not None
+    assert not landing.stored
+    assert isinstance(flyer.record, Tombstone)
+    assert flyer.fills[-1] is FillResult.REFUSED
+
+
+@pytest.mark.parametrize("failure", [None, UpstreamFailure.TIMEOUT])
+async def test_a_failed_refresh_ahead_gives_the_entry_back(
+    world: World, failure: UpstreamFailure | None
+) -> None:
+    """Throttled or silent: the entry is as it was."""
+    flyer = await fresh(world)
+    before = flyer.record
+    if failure is None:
+        world.upstream.fail("GetItem", THROTTLED)
+        assert await ahead(flyer) is not None
+    else:
+        world.upstream.refuse("GetItem", failure)
+        with pytest.raises(UpstreamFailed):
+            await ahead(flyer)
+    assert isinstance(before, Entry)
+    assert flyer.record == before
+
+
+async def test_a_refresh_ahead_that_cannot_be_stored_ends_the_entry(world: World) -> None:
+    """The item has grown too large: what is stored is known to be old, and must not come back."""
+    flyer = await fresh(world)
+    world.put_elsewhere("a", "x" * 2000)
+    world.policy = replace(world.policy, entry_bytes_max=1000)
+    await ahead(flyer)
+    assert isinstance(flyer.record, Tombstone)

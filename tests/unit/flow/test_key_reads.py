@@ -16,6 +16,7 @@ from proxy.core.values import BypassReason, Level, Mode, Outcome
 from proxy.flow.events import RefreshEnded
 from proxy.flow.fences import ItemFence
 from proxy.flow.gathering import Gathering
+from proxy.flow.hot_reads import Sampling
 from proxy.flow.key_reads import KeyReader, Look, Read, TroubleError
 from proxy.flow.read_path import ReadPorts
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED
@@ -42,6 +43,8 @@ class Reader:
             note=proxy.watch.note,
             witness=proxy.auditor,
             near=proxy.near,
+            hot=proxy.hot,
+            ahead=proxy.ahead,
         )
         self.keys = KeyReader(ports, proxy.reads)
 
@@ -325,3 +328,24 @@ async def test_a_copy_is_a_lookup_that_asks_nobody(world: World) -> None:
     assert read is not None
     assert shows(read, "1")
     assert (read.outcome, reader.proxy.store.asked("lookup")) == (Outcome.HIT, asked)
+
+
+async def test_keys_of_batches_are_counted_and_refreshed_ahead(world: World) -> None:
+    """A hot key is refreshed by the read that sees its end near, and not during a lease."""
+    world.put_elsewhere("a", "1")
+    world.policy = replace(world.policy, fresh_ttl_s=FRESH_S, grace_s=0.0)
+    world.sampling = Sampling(every=1)
+    reader = Reader(world.proxy())
+    for _ in range(4):
+        await reader.read("a")
+    assert [table.sampled for table in reader.proxy.hot.report()] == [4.0]
+    world.put_elsewhere("a", "2")
+    await world.clock.sleep(FRESH_S - 0.05)
+    gate = world.upstream.hold("GetItem")
+    for _ in range(2):
+        assert shows(await reader.read("a"), "1")
+        await gate.reached()
+    gate.release()
+    await quiesce()
+    assert shows(await reader.read("a"), "2")
+    assert reader.proxy.told(RefreshEnded) == [RefreshEnded(TABLE, replaced=True)]

@@ -296,7 +296,7 @@ async def test_a_tombstone_takes_the_copy_away(world: World) -> None:
 
 async def test_a_copy_is_used_while_it_is_fresh(world: World) -> None:
     """Grace, and what stands in for upstream, is the store's."""
-    world.policy = replace(world.policy, fresh_ttl_s=10.0, grace_s=30.0)
+    world.policy = replace(world.policy, fresh_ttl_s=10.0, grace_s=30.0, refresh_ahead=False)
     proxy = world.proxy()
     await warm(proxy)
     world.clock.pause(9.0)

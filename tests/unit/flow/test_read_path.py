@@ -19,6 +19,7 @@ from proxy.core.request import Answer
 from proxy.core.values import BypassReason, FillResult, Layout, Level, Outcome
 from proxy.flow.events import CapacityConsumed, CapacitySaved, FillEnded, RefreshEnded
 from proxy.flow.fences import ItemFence
+from proxy.flow.hot_reads import Sampling
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED, UNAVAILABLE
 from tests.fakes.memory_store import MemoryStore
 from tests.support.flow_world import TABLE, Proxy, World, client_request, item_of, key_of, value_of
@@ -894,3 +895,46 @@ async def test_a_copy_answers_in_the_place_of_the_store(world: World) -> None:
         assert hit is not None
         assert hit.answer == await proxy.get(pk)
         assert hit.answer.detail == detail
+
+
+@pytest.mark.parametrize("near", [False, True])
+async def test_every_read_of_an_item_is_counted_once(world: World, *, near: bool) -> None:
+    """Misses, hits of the store, and copies that answer at once; here every other one."""
+    world.put_elsewhere("a", "1")
+    world.near = NearPolicy(bytes_max=1_000_000 if near else 0)
+    world.sampling, world.clock.chance = Sampling(every=2), 0.5
+    proxy = world.proxy()
+    for _ in range(4):
+        await proxy.get("a")
+        proxy.reads.near(world.read_plan("a"))
+    (table,) = proxy.hot.report()
+    # With copies: one miss, one hit of the store, five of the copy.
+    assert (table.sampled, len(table.keys)) == (3.0 if near else 2.0, 1)
+
+
+@pytest.mark.parametrize("near", [False, True])
+async def test_a_hot_item_is_refreshed_before_its_end(world: World, *, near: bool) -> None:
+    """By the read that sees the end near, and not by one that sees another's lease."""
+    world.put_elsewhere("a", "1")
+    world.near = NearPolicy(bytes_max=1_000_000 if near else 0)
+    world.policy = replace(world.policy, fresh_ttl_s=FRESH_S, grace_s=0.0)
+    world.sampling = Sampling(every=1)
+    proxy, other = world.proxy(), world.proxy()
+    for _ in range(4):
+        await proxy.get("a")
+        await other.get("a")
+    await world.clock.sleep(FRESH_S - 0.05)
+    for each in (proxy, other):
+        if each.store.tracking is not None:
+            each.store.tracking.ping(world.clock.monotonic_s())
+    world.put_elsewhere("a", "2")
+    gate = world.upstream.hold("GetItem")
+    for _ in range(2):
+        assert value_of(await proxy.get("a")) == "1"
+        await gate.reached()
+        assert value_of(await other.get("a")) == "1"
+    gate.release()
+    await quiesce()
+    assert value_of(await other.get("a")) == "2"
+    assert proxy.told(RefreshEnded) == [RefreshEnded(TABLE, replaced=True)]
+    assert other.told(RefreshEnded) == []
