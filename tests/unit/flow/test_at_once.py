@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -93,7 +92,7 @@ async def test_a_table_that_is_not_on_is_not_answered(held: Held, policy: TableP
 
 
 @pytest.mark.parametrize(
-    "wrong", [replace(HIT, status=400), replace(HIT, headers=(("Server", "x"),))], ids=["400", "x"]
+    "wrong", [HIT._replace(status=400), HIT._replace(headers=(("Server", "x"),))], ids=["400", "x"]
 )
 async def test_what_is_no_hit_is_a_bug(held: Held, wrong: Answer) -> None:
     """It is not told either: nothing was served."""
