@@ -115,10 +115,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     is_own, options = partial(is_loop, instance_id=instance_id), _http_options(settings)
     answer, answer_now = flows.dispatcher.answer, await _answer_now(settings, flows)
     server = DataServer(answer, is_loop=is_own, options=options, emit=emit, answer_now=answer_now)
-    NearMetrics(metrics.registry, flows.near)
-    if flows.at_once is not None:
-        metrics.ask(flows.at_once.tell)
-    HotMetrics(metrics.registry, flows.hot, metrics.label_of)
+    _show(metrics, flows)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
@@ -138,6 +135,14 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     _mode_pages(modes).add_to(ops_app)
     HotPages(flows.hot.report).add_to(ops_app)
     return Services(server, ops_app, probes, tasks, debts)
+
+
+def _show(metrics: Metrics, flows: Flows) -> None:
+    """Show at each scrape what the flows count by themselves."""
+    NearMetrics(metrics.registry, flows.near)
+    HotMetrics(metrics.registry, flows.hot, metrics.label_of)
+    if flows.at_once is not None:
+        metrics.ask(flows.at_once.tell)
 
 
 async def _answer_now(settings: Settings, flows: Flows) -> AnswerNow | None:

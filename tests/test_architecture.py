@@ -40,7 +40,7 @@ FLOW: Final = [
 ]
 
 CORE_LIBRARIES: Final = {
-    "__future__", "array", "binascii", "bisect", "collections", "contextlib", "dataclasses", "enum",
+    "__future__", "array", "binascii", "bisect", "collections", "dataclasses", "enum",
     "functools", "hashlib", "json", "math", "re", "struct", "typing", "zlib",
 }
 FLOW_LIBRARIES: Final = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from proxy.core.errors import Overloaded
 
@@ -21,14 +20,9 @@ class Budget:
         self._units_max = units_max
         self.used = 0
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Give one request its share; whatever it took is given back at the end of the block."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.used -= share.units
+    def share(self) -> Share:
+        """Give one request its share, as `with`."""
+        return Share(self)
 
     def has_room(self, units: int) -> bool:
         """Tell whether so much could be taken now."""
@@ -46,11 +40,17 @@ class Budget:
 
 
 class Share:
-    """What one request holds of a budget."""
+    """What one request holds of a budget; given back whole at the end of its `with` block."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.units = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._budget.used -= self.units
 
     def grow(self, units: int) -> None:
         """Take more.

@@ -230,6 +230,8 @@ def _plan_get(
 ) -> PassPlan | ReadPlan:
     get = decode_get(body)
     policy = policy_of(get.table)
+    if policy.mode is Mode.OFF:
+        return PassPlan(BypassReason.TABLE_OFF, get.table)
     identity = keys.item(get.table, get.key)
     mode = policy.mode_of(identity.digest)
     if mode is Mode.OFF:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from proxy.core.values import BypassReason, Outcome, TableName
 
@@ -19,8 +19,8 @@ Headers = tuple[tuple[str, str], ...]
 
 def find_header(headers: Headers, name: str) -> str | None:
     """Return the first value of a field; `name` in lower case."""
-    for field, content in headers:
-        if field.lower() == name:
+    for spelled, content in headers:
+        if spelled.lower() == name:
             return content
     return None
 
@@ -33,10 +33,22 @@ class ClientRequest:
     target: str
     headers: Headers
     body: bytes
+    # A request is asked for its fields a dozen times on its way.
+    _first_values: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = {name.lower(): content for name, content in reversed(self.headers)}
+        object.__setattr__(self, "_first_values", found)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header field; `name` in lower case."""
-        return find_header(self.headers, name)
+        return self._first_values.get(name)
+
+    def repeats(self, name: str) -> bool:
+        """Tell whether a header field came more than once; `name` in lower case."""
+        if len(self._first_values) == len(self.headers):
+            return False
+        return sum(spelled.lower() == name for spelled, _ in self.headers) > 1
 
     @property
     def operation(self) -> str:
@@ -63,9 +75,11 @@ class ClientRequest:
         return (self.header(TARGET_HEADER) or "").startswith("DynamoDBStreams_")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back to the client, and how it came about.
+
+    A tuple, since there is one with every request and a frozen dataclass takes several times as
+    long.
 
     Args:
         status: HTTP status.
@@ -102,4 +116,4 @@ class Answer:
 
     def explained(self, reason: BypassReason, table: TableName | None) -> Answer:
         """Return the same answer as a bypass for `reason`."""
-        return replace(self, outcome=Outcome.BYPASS, reason=reason, table=table)
+        return self._replace(outcome=Outcome.BYPASS, reason=reason, table=table)

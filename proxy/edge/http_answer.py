@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time  # the text that its own answers carry
 from multidict import CIMultiDict
 
@@ -18,6 +20,11 @@ from proxy.core.responses import content_type, cors_headers
 
 _PREFIX_CHARACTERS: Final = 39
 _COUNT_DIGITS: Final = 13
+
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
 
 
 class RequestIds:
@@ -35,6 +42,35 @@ class RequestIds:
     def __call__(self) -> bytes:
         """Return the next one."""
         return self._form % next(self._count)
+
+
+class WholeAnswer(web.StreamResponse):
+    """An answer whose every byte is known; leaves in one piece, on a connection that stays.
+
+    Args:
+        raw: head and body.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__()
+        self._raw = raw
+        self._keep_alive = True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Write it; called by aiohttp.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+        self._req = request
+        await request.writer.write(self._raw)
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Wait until the client takes it, if it is slow; called by aiohttp, once `prepare` did."""
+        assert not data, "nothing follows the whole"
+        assert self._req is not None, "written before it is ended"
+        await self._req.writer.drain()
 
 
 class AnswerForm:
@@ -56,6 +92,30 @@ class AnswerForm:
 
     def response(self, request: ClientRequest, answer: Answer) -> web.Response:
         """Return any answer for aiohttp to send; it adds Content-Length, Date and Connection."""
+        fields = self._fields(request, answer)
+        return web.Response(status=answer.status, body=answer.body, headers=fields)
+
+    def whole(self, request: ClientRequest, answer: Answer) -> bytes:
+        """Return the bytes that aiohttp would send of `response`, on a kept connection.
+
+        Args:
+            request: a POST of HTTP/1.1.
+            answer: one that has a body, be it empty.
+        """
+        fields = self._fields(request, answer)
+        if answer.body and "Content-Type" not in fields:
+            fields["Content-Type"] = "application/octet-stream"
+        if "Server" not in fields:
+            fields["Server"] = self._server_name
+        lines = [f"{name}: {text}\r\n" for name, text in fields.items()]
+        line = _STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
+        dated = b"" if "Date" in fields else b"Date: %b\r\n" % self._date_now()
+        head = f"{line}{''.join(lines)}".encode()
+        assert head.count(b"\n") == head.count(b"\r") == len(lines) + 1, "a field of two lines"
+        length = len(answer.body)
+        return b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, dated, answer.body)
+
+    def _fields(self, request: ClientRequest, answer: Answer) -> CIMultiDict[str]:
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
         if answer.fetched or not answer.headers:  # not upstream's answer to this very request
             fields["Content-Type"] = content_type(request.header("content-type"))
@@ -69,7 +129,7 @@ class AnswerForm:
             fields["x-amz-crc32"] = str(answer.crc32)
         if self._shows_status:
             fields["Cache-Status"] = cache_status(answer)
-        return web.Response(status=answer.status, body=answer.body, headers=fields)
+        return fields
 
     def opening(self, asked_type: bytes | None) -> bytes:
         """Return how `hit` begins for requests of one Content-Type, None for none."""
@@ -85,11 +145,16 @@ class AnswerForm:
             opening: of `opening`.
             hit: as `proxy.flow.at_once.AnswerNow` gives it, to a request without an Origin.
         """
+        date = self._date_now()
+        fields = hit.fields or self._fields_of(hit)
+        body = hit.answer.body
+        return b"".join((opening, self._request_id(), fields, date, b"\r\n\r\n", body))
+
+    def _date_now(self) -> bytes:
         date = rfc822_formatted_time()
         if date is not self._date_text:
-            self._date_text, self._date = date, b"%b\r\n\r\n" % date.encode()
-        fields = hit.fields or self._fields_of(hit)
-        return b"".join((opening, self._request_id(), fields, self._date, hit.answer.body))
+            self._date_text, self._date = date, date.encode()
+        return self._date
 
     def _fields_of(self, hit: NearHit) -> bytes:
         """Return what a hit's head has between its id and its date, and keep it with the hit."""

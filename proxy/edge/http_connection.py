@@ -5,7 +5,6 @@ It refuses when there are too many connections, and answers bad HTTP in DynamoDB
 
 from __future__ import annotations
 
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any, Final, Protocol
 
@@ -47,7 +46,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it with a readable answer."""
         if self._host.full:
-            answer = replace(internal_error("too many connections"), status=503)
+            answer = internal_error("too many connections")._replace(status=503)
             transport.write(_plain(self._host.refusal(answer)))
             transport.close()
             return

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from proxy.core.errors import ProxyError, RequestRejected
 from proxy.core.limiter import Budget, Share
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import error_answer, internal_error
 from proxy.edge.fast_door import DoorConnection, FastDoor
-from proxy.edge.http_answer import AnswerForm
+from proxy.edge.http_answer import AnswerForm, WholeAnswer
 from proxy.edge.http_connection import Connection
 from proxy.edge.request_body import BodyLimits, read_body
 from proxy.flow.at_once import AnswerNow
@@ -29,6 +30,7 @@ BACKLOG: Final = 4096
 
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
+_BODILESS: Final = frozenset({*range(100, 200), 204, 304})
 _NO_REQUEST: Final = ClientRequest("", "", (), b"")
 
 Handler = Callable[[ClientRequest], Awaitable[Answer]]
@@ -67,7 +69,7 @@ class DataServer(web.Server):
 
     Args:
         handler: answers a request; raises nothing but bugs.
-        is_loop: tells from a request's fields whether it came from this very process.
+        is_loop: tells whether a request came from this very process.
         options: bounds and looks.
         emit: takes events.
         answer_now: answers hits at once, where there is a fast door.
@@ -77,7 +79,7 @@ class DataServer(web.Server):
         self,
         handler: Handler,
         *,
-        is_loop: Callable[[tuple[tuple[str, str], ...]], bool],
+        is_loop: Callable[[ClientRequest], bool],
         options: HttpOptions,
         emit: Emit,
         answer_now: AnswerNow | None = None,
@@ -150,13 +152,11 @@ class DataServer(web.Server):
         finally:
             self.in_flight -= 1
 
-    async def _respond(self, request: web.BaseRequest, share: Share) -> web.Response:
-        received = ClientRequest(request.method, request.raw_path, _fields(request), b"")
-        whole = False
+    async def _respond(self, request: web.BaseRequest, share: Share) -> web.StreamResponse:
+        head = request.method, request.raw_path, _fields(request)
+        received = None
         try:
-            body = await read_body(request, self._body_limits, share)
-            whole = True
-            received = ClientRequest(received.method, received.target, received.headers, body)
+            received = ClientRequest(*head, await read_body(request, self._body_limits, share))
             self._check_sender(received)
             answer = await self._answer(received)
         except ProxyError as error:
@@ -164,8 +164,13 @@ class DataServer(web.Server):
         except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
             self._tell_bug(error)
             answer = internal_error()
+        # What comes next on the connection may be body still, where it was not read to its end.
+        closes = self.draining or received is None
+        received = received or ClientRequest(*head, b"")
+        if not closes and _is_usual(request, answer):
+            return WholeAnswer(self._form.whole(received, answer))
         response = self._form.response(received, answer)
-        if self.draining or not whole:  # what comes next on the connection may be body still
+        if closes:
             response.force_close()
         return response
 
@@ -174,7 +179,7 @@ class DataServer(web.Server):
 
     def _check_sender(self, received: ClientRequest) -> None:
         """Refuse this very process, and browsers that act for some web page."""
-        if self._is_loop(received.headers):
+        if self._is_loop(received):
             message = "dynaside: upstream leads back to this proxy; check upstream.endpoint"
             raise RequestRejected(_LOOP, message, status=508)
         if not self._options.cross_origin and received.header("origin") is not None:
@@ -183,6 +188,12 @@ class DataServer(web.Server):
                 "dynaside: requests of web pages are refused; see the setting http.cross_origin"
             )
             raise RequestRejected(_ACCESS_DENIED, message, status=403)
+
+
+def _is_usual(request: web.BaseRequest, answer: Answer) -> bool:
+    """Tell whether an answer is a length and a body on a connection that stays."""
+    usual = request.method == "POST" and request.version == HttpVersion11 and request.keep_alive
+    return usual and answer.status not in _BODILESS
 
 
 def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:

@@ -51,7 +51,7 @@ async def read_body(request: web.BaseRequest, limits: BodyLimits, share: Share) 
     content = request.content
     try:
         if content.is_eof():
-            return await _collect(content, limits, share)
+            return _checked(content.read_nowait(), limits, share)
         # A client that stalls half-way must not hold its connection and our drain for ever.
         async with asyncio.timeout(limits.patience_s):
             return await _collect(content, limits, share)
@@ -65,13 +65,15 @@ async def read_body(request: web.BaseRequest, limits: BodyLimits, share: Share) 
 
 
 async def _collect(content: StreamReader, limits: BodyLimits, share: Share) -> bytes:
-    pieces: list[bytes] = []
-    async for piece in content.iter_any():
-        share.grow(len(piece))
-        if share.units > limits.bytes_max:
-            raise _too_large(limits)
-        pieces.append(piece)
+    pieces = [_checked(piece, limits, share) async for piece in content.iter_any()]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _checked(piece: bytes, limits: BodyLimits, share: Share) -> bytes:
+    share.grow(len(piece))
+    if share.units > limits.bytes_max:
+        raise _too_large(limits)
+    return piece
 
 
 def _too_large(limits: BodyLimits) -> RequestRejected:

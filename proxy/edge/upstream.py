@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from proxy.core.cache_control import FIELD
 from proxy.core.errors import UpstreamFailed, UpstreamFailure
+from proxy.core.request import ClientRequest
 from proxy.edge.sigv4 import Credentials, Signer, Unsigned
 from proxy.edge.upstream_connection import UnansweredError, UpstreamConnection
 from proxy.edge.upstream_dialer import Dialer, Origin
@@ -43,6 +44,7 @@ NOT_REPLIED: Final = frozenset({"content-length"})
 BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose empty body is not announced by a length."""
 
+_HOP: Final = HOP_HEADER.lower()
 _HARMLESS: Final = frozenset({"keep-alive", "close"})  # they name no field that is not dropped yet
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -244,18 +246,19 @@ def _endpoint(url: str) -> _Endpoint:
     )
 
 
-def is_loop(headers: Iterable[tuple[str, str]], instance_id: str) -> bool:
+def is_loop(request: ClientRequest, instance_id: str) -> bool:
     """Tell whether a request has already passed the process named `instance_id`.
 
     Args:
-        headers: the fields as received; names in any case.
+        request: as received.
         instance_id: the name the process gives in `UpstreamOptions`.
     """
-    hop_header = HOP_HEADER.lower()
+    if request.header(_HOP) is None:
+        return False
     return any(
         instance_id in (hop.strip() for hop in text.split(","))
-        for name, text in headers
-        if name.lower() == hop_header
+        for name, text in request.headers
+        if name.lower() == _HOP
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from proxy.core.batch_answer import HITS, batch_answer_body, batch_outcome
@@ -109,9 +108,9 @@ class BatchPath:
             stored=bool(fetched) and all(read.stored for read in fetched),
         )
         if outcome is Outcome.PARTIAL:
-            return replace(answer, detail=f"hits-{len(hits)}-of-{len(reads)}")
+            return answer._replace(detail=f"hits-{len(hits)}-of-{len(reads)}")
         if any(read.stands_in for read in hits):
-            return replace(answer, detail="stale-if-error")
+            return answer._replace(detail="stale-if-error")
         if outcome is Outcome.BYPASS:
             assert reads[0].reason is not None, "a bypass without a reason"
             return answer.explained(reads[0].reason, plan.batch.table)

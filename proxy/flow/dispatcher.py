@@ -83,7 +83,7 @@ class Dispatcher:
         if _can_act(request) and not _is_signed(request):
             # Signing it with our own credentials would let a caller in whom DynamoDB refuses.
             raise RequestRejected(MISSING_TOKEN, "Request is missing Authentication Token")
-        if sum(name.lower() == TARGET_HEADER for name, _ in request.headers) > 1:
+        if request.repeats(TARGET_HEADER):
             # Upstream might read another one than we do, and apply a write without its fence.
             raise RequestRejected(SERIALIZATION_EXCEPTION, "more than one X-Amz-Target")
         plan = self._plan(request)

@@ -6,8 +6,7 @@ A fake is used only if it passes the same suite in `tests/contracts` as the real
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
@@ -39,8 +38,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """One HTTP request for DynamoDB, before signing.
 
     Args:
@@ -65,8 +63,7 @@ class UpstreamRequest:
     repeatable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamReply:
+class UpstreamReply(NamedTuple):
     """A complete answer as upstream sent it: end-to-end headers in order, body bytes untouched."""
 
     status: int

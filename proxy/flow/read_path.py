@@ -7,7 +7,7 @@ Scan go the same way (`proxy.flow.query_path`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
@@ -170,7 +170,7 @@ class ReadPath:
             case Verdict.EXPIRED | Verdict.ABSENT | Verdict.TOO_OLD:
                 answer = await self._fetch(plan, sighting)
                 expired, demanded = verdict is Verdict.EXPIRED, verdict is Verdict.TOO_OLD
-                return replace(answer, expired=expired, demanded=demanded)
+                return answer._replace(expired=expired, demanded=demanded)
             case _:
                 assert_never(verdict)
 
@@ -215,13 +215,13 @@ class ReadPath:
         try:
             landing, answer = await self._fly(plan, sighting)
             if landing.fetched is None or not landing.fetched.failed:
-                return replace(answer, expired=True)
+                return answer._replace(expired=True)
         except UpstreamFailed:
             if self.too_old_by_now(plan, entry, sighting, looked_s):
                 raise
         else:
             if self.too_old_by_now(plan, entry, sighting, looked_s):
-                return replace(answer, expired=True)
+                return answer._replace(expired=True)
         detail = "stale-if-error"
         return self._hit(plan, entry, sighting.store_now_ms, Outcome.STALE_HIT, detail=detail)
 
@@ -287,7 +287,7 @@ class ReadPath:
             answer = pass_fetched(fetched.reply, outcome, plan.table)
         else:
             answer = self._built(plan, body, outcome)
-        return replace(answer, stored=led and landing.stored)
+        return answer._replace(stored=led and landing.stored)
 
     def _built(self, plan: FetchPlan, body: bytes, outcome: Outcome) -> Answer:
         return Answer(200, (), body, outcome, table=plan.table, crc32=checksum(body))
@@ -321,7 +321,7 @@ class ReadPath:
         landing = await self._ports.filler.fly(flight, plan, sighting.generation)
         # At `eventual` any flight may be joined: none that is older than what was shown here.
         self._ports.coalescer.forget(plan.identity.cache_key)
-        return replace(self._landed(plan, landing, led=True), demanded=True)
+        return self._landed(plan, landing, led=True)._replace(demanded=True)
 
     async def _consistent(
         self, plan: ReadPlan, request: ClientRequest, sighting: Sighting
@@ -331,7 +331,7 @@ class ReadPath:
         self._ports.near.shown(plan.identity)
         answer = pass_on(reply, Outcome.BYPASS, plan.table)
         answer = answer.explained(BypassReason.CONSISTENT_READ, plan.table)
-        return replace(answer, stored=stored)
+        return answer._replace(stored=stored)
 
 
 def _near_answer(plan: FetchPlan, entry: Entry, store_now_ms: int) -> Answer:

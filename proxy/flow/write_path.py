@@ -125,7 +125,7 @@ class WritePath:
             results = await asyncio.gather(*ends)
         answer = pass_on(sent.reply, Outcome.WRITE, targets.table)
         told = min(results, key=_GRAVEST_FIRST.index)
-        return replace(answer, detail=f"write-{told}", stored=told is FenceResult.STORED)
+        return answer._replace(detail=f"write-{told}", stored=told is FenceResult.STORED)
 
     async def _send(
         self,

@@ -41,7 +41,7 @@ class Server:
         shown = {"cache_status": True, "server_name": "S", "cross_origin": True, **options}
         self.data_server = DataServer(
             handler,
-            is_loop=lambda headers: ("X-Hop", "me") in headers,
+            is_loop=lambda request: ("X-Hop", "me") in request.headers,
             options=HttpOptions(HttpLimits(**limits), **shown),  # type: ignore[arg-type]
             emit=self.events.append,
             answer_now=answer_now,

@@ -102,7 +102,7 @@ class DoorRig:
         )
         self.server = DataServer(
             dispatcher.answer,
-            is_loop=lambda headers: ("X-Hop", "me") in headers,
+            is_loop=lambda request: ("X-Hop", "me") in request.headers,
             options=HttpOptions(
                 limits, cache_status=True, server_name="Server", cross_origin=cross_origin
             ),

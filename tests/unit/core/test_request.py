@@ -23,6 +23,13 @@ def test_header_fields_are_found_in_any_spelling_of_the_name() -> None:
     assert ClientRequest("GET", "/", headers, b"").header("x-b") == "2"
 
 
+def test_a_field_that_came_twice_is_noticed() -> None:
+    """In any spelling of its name; other fields that came twice do not count."""
+    sent = ClientRequest("POST", "/", (("X-A", "1"), ("x-b", "2"), ("X-B", "3")), b"")
+    assert [sent.repeats(name) for name in ("x-a", "x-b", "x-c")] == [False, True, False]
+    assert not ClientRequest("POST", "/", sent.headers[:2], b"").repeats("x-b")
+
+
 @pytest.mark.parametrize(
     ("target", "operation", "streams"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -13,7 +12,9 @@ from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_answer import AnswerForm, RequestIds
-from tests.support.memory_peer import without_varying
+from tests.support.data_server import server
+from tests.support.memory_peer import MemoryPeer, without_varying
+from tests.support.serving import post
 
 HIT = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=7, ttl_s=9, detail="near")
 
@@ -94,7 +95,7 @@ def test_each_hit_is_shown_as_it_is() -> None:
     """What is kept with a hit is its own, and the same the next time."""
     made = form()
     for ttl_s in (9, 8):
-        hit = near(replace(HIT, ttl_s=ttl_s))
+        hit = near(HIT._replace(ttl_s=ttl_s))
         shown = [without_varying(made.hit(made.opening(None), hit)) for _ in range(2)]
         assert shown[0] == shown[1]
         assert b"Cache-Status: %b\r\n" % cache_status(hit.answer).encode() in shown[0]
@@ -108,10 +109,61 @@ def test_an_opening_follows_the_requests_content_type() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [replace(HIT, crc32=None), replace(HIT, status=400), replace(HIT, headers=(("Server", "x"),))],
+    [HIT._replace(crc32=None), HIT._replace(status=400), HIT._replace(headers=(("Server", "x"),))],
     ids=["no checksum", "400", "fields"],
 )
 def test_what_is_no_plain_hit_is_a_bug(wrong: Answer) -> None:
     """The form of hits knows one status and no field beside its own, and SDKs check checksums."""
     with pytest.raises(AssertionError):
         form().hit(b"", near(wrong))
+
+
+PASSED = Answer(
+    400, (("Server", "AWS"), ("x-amzn-RequestId", "R"), ("Date", "D")), b"{}", Outcome.BYPASS
+)
+
+
+def test_a_whole_answer_has_upstreams_fields_as_they_came() -> None:
+    """In their order and spelling, dates included; what it lacks is there as aiohttp adds it."""
+    assert form(shown=False).whole(request(), PASSED) == (
+        b"HTTP/1.1 400 Bad Request\r\nServer: AWS\r\nx-amzn-RequestId: R\r\nDate: D\r\n"
+        b"Content-Type: application/octet-stream\r\nContent-Length: 2\r\n\r\n{}"
+    )
+
+
+def test_a_whole_answer_names_nobodys_software() -> None:
+    """Where upstream does not say what it is, aiohttp's own name is not told in its place."""
+    answer = Answer(599, (("x-amzn-RequestId", "R"),), b"", Outcome.BYPASS)
+    assert without_varying(form(shown=False).whole(request(), answer)) == (
+        b"HTTP/1.1 599 \r\nx-amzn-RequestId: R\r\nServer: S\r\nContent-Length: 0\r\nDate: \r\n\r\n"
+    )
+
+
+def test_a_hit_looks_the_same_by_either_way() -> None:
+    """A whole answer of our own is, byte for byte, what the fast door writes."""
+    made = form()
+    ways = [made.whole(request(), HIT), made.hit(made.opening(None), near(HIT))]
+    assert without_varying(ways[0]) == without_varying(ways[1])
+
+
+def test_a_field_of_two_lines_is_a_bug() -> None:
+    """Nothing is sent whose fields would be read as others."""
+    answer = PASSED._replace(headers=(("Server", "a\r\nX: b"),))
+    with pytest.raises(AssertionError):
+        form().whole(request(), answer)
+
+
+async def test_a_whole_answer_leaves_in_one_piece() -> None:
+    """Nothing is added to it or changed, and its connection stays open for the next one."""
+
+    async def handle(_: ClientRequest) -> Answer:
+        return PASSED
+
+    async with server(handle, cache_status=False) as running:
+        peer = MemoryPeer(running.data_server)
+        for _ in range(2):
+            assert await peer.ask(post("PutItem", b"{}")) == form(shown=False).whole(
+                request(), PASSED
+            )
+        assert (peer.transport.pieces, peer.transport.closing) == (2, False)
+        await peer.hang_up()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import replace
 
 import pytest
 
@@ -279,7 +278,7 @@ async def test_reply_to_our_own_fetch_is_marked_as_such() -> None:
     reply = UpstreamReply(200, (("Content-Type", "application/x-amz-json-1.0"),), b"{}")
     assert not pass_on(reply, Outcome.MISS, TABLE).fetched
     answer = pass_fetched(reply, Outcome.MISS, TABLE)
-    assert answer == replace(pass_on(reply, Outcome.MISS, TABLE), fetched=True)
+    assert answer == pass_on(reply, Outcome.MISS, TABLE)._replace(fetched=True)
 
 
 async def test_checksum_is_the_one_that_sdks_verify() -> None:
