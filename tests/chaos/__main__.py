@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not report.hits:
         print(f"error: not one hit, so nothing was tried (seed {seed})", file=sys.stderr)
         return 2
+    if not report.near_hits and not chosen.profile.startswith("strict"):
+        print(f"error: no proxy used its own copies (seed {seed})", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -60,8 +60,16 @@ class Report:
     @property
     def hits(self) -> int:
         """Count the reads that the cache answered: a run without any proves nothing."""
+        return self._reads("read hit")
+
+    @property
+    def near_hits(self) -> int:
+        """Count those that a proxy's own copies answered."""
+        return self._reads("read hit", "detail=near")
+
+    def _reads(self, *words: str) -> int:
         answered = sum((one.outcomes for one in self.rounds), Counter[str]())
-        return sum(answered[each] for each in answered if each.startswith("read hit"))
+        return sum(answered[each] for each in answered if all(word in each for word in words))
 
     def as_json(self) -> str:
         """Return everything; `table` has the rows of the text."""

@@ -36,8 +36,9 @@ def test_hits_of_all_rounds_are_counted() -> None:
     tried = report()
     assert tried.hits == 0
     tried.rounds[0].outcomes = Counter({"read hit": 2, "read hit detail=negative": 1})
-    tried.rounds[2].outcomes = Counter({"read fwd=miss": 4, "read hit": 3, "write": 1})
-    assert tried.hits == 6
+    near = {"read hit detail=near": 4, "read hit detail=near-negative": 1}
+    tried.rounds[2].outcomes = Counter({"read fwd=miss": 4, "read hit": 3, "write": 1, **near})
+    assert (tried.hits, tried.near_hits) == (11, 5)
 
 
 def test_text_shows_a_violation_with_its_history_and_the_seed() -> None:

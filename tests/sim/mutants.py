@@ -14,11 +14,14 @@ import pytest
 
 from proxy.core import near_rules
 from proxy.core.fence import WriteOutcome
+from proxy.core.near_copy import Copy, NearHit
 from proxy.core.near_rules import NearRules
+from proxy.core.read_plan import ReadPlan
 from proxy.core.values import Incarnation
 from proxy.flow import write_path
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
+from proxy.flow.near_reads import NearReads
 from tests.fakes.memory_scripts import MemoryScripts
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.record_bytes import PendingBytes
@@ -172,6 +175,20 @@ def _copies_outlive_newer_reads(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(NearRules, "shown", lambda *_: None)
 
 
+def _kept_answers_believed(patch: pytest.MonkeyPatch) -> None:
+    hit = NearReads.hit
+
+    def believed(
+        self: NearReads, plan: ReadPlan, now_s: float
+    ) -> tuple[Copy, NearHit | None] | None:
+        copy = self.cache.peek(plan.identity.cache_key)
+        if copy is not None and copy.hit is not None and now_s < copy.hit.until_s:
+            return copy, copy.hit
+        return hit(self, plan, now_s)
+
+    patch.setattr(NearReads, "hit", believed)
+
+
 MUTANTS: Final = (
     Mutant("a fill needs its lease", "strict-invalidate", _fill_without_lease),
     Mutant("a write begins before it is sent", "strict-invalidate", _no_begin),
@@ -203,6 +220,7 @@ MUTANTS: Final = (
     ),
     Mutant("a push during a lookup keeps its copy away", "near-invalidate", _no_placeholder),
     Mutant("a copy stands for less than Δ", "near-invalidate", _unproven_copies),
+    Mutant("a kept answer stands as long as its copy", "near-invalidate", _kept_answers_believed),
     Mutant("own writes drop copies", "near-invalidate", _no_purge_on_own_write),
     Mutant(
         "what a lost connection told is void",

@@ -18,6 +18,7 @@ from proxy.core.cache_status import cache_status
 from proxy.core.record import Pending, decode_record
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import Outcome
+from proxy.flow.at_once import AtOnce
 from proxy.flow.debts import Debts
 from proxy.flow.dispatcher import Dispatcher
 from proxy.flow.events import Event, InvariantViolated, RefreshEnded
@@ -102,6 +103,7 @@ class SimProxy:
     door: Doors
     link: SimLink
     dispatcher: Dispatcher
+    at_once: AtOnce | None
 
 
 _ReadKind = tuple[str, _MakeRead, _Shown]
@@ -249,7 +251,11 @@ class Run:
         return call, answer
 
     async def _answer(self, proxy: SimProxy, request: ClientRequest) -> Answer:
-        answer = await proxy.dispatcher.answer(request)
+        hit = None
+        if proxy.at_once is not None and request.operation == "GetItem":
+            hit = proxy.at_once.answer(request.body)
+            self.outcomes["at once"] += hit is not None
+        answer = hit.answer if hit is not None else await proxy.dispatcher.answer(request)
         await proxy.door()
         return answer
 
@@ -297,7 +303,7 @@ class Run:
         if self._settings.near.bytes_max:
             make = partial(SimWire, door, clock, chances, self._keep)
             link.track = tracked_by(flows.near, make)
-        proxy = SimProxy(self._started, door, link, flows.dispatcher)
+        proxy = SimProxy(self._started, door, link, flows.dispatcher, flows.at_once)
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
         return proxy
