@@ -1,6 +1,6 @@
-"""Recognises a head that differs from an earlier one of its connection only where clients vary it.
+"""Recognises a head that differs from an earlier one only where clients vary it.
 
-An SDK sends the same fields with every request of a connection; only its date, its signature, its
+An SDK sends the same fields with every request for one operation; only its date, its signature, its
 own count and the body's length change. Comparing the rest as it stands costs an eighth of reading
 it (`tests/bench/door.py`).
 """
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from proxy.core.request_head import RequestHead
+from proxy.core.request import Headers
+from proxy.core.request_head import HEAD_END, RequestHead, read_head
 
 _SIGNATURE: Final = b"Signature="
 _SIGNATURE_DIGITS: Final = 64
@@ -21,16 +22,27 @@ _WORDS: Final = frozenset({b"x-amz-date", b"amz-sdk-invocation-id", b"traceparen
 
 
 class HeadLayout:
-    """What the heads of one connection's plain GetItem requests have in common.
+    """What the heads of a client's requests for one operation have in common.
 
     Args:
-        head: one of them; `is_plain_get`.
+        head: one of them; `is_signed`.
+
+    Attributes:
+        bytes: of the head.
+        is_plain_get: as `RequestHead` says; it is the same for all of them.
+        content_type: the field, which is the same for all of them too; None where there is none.
     """
 
-    __slots__ = ("_fixed", "_length", "_take_fixed", "_take_words", "bytes")
+    __slots__ = (
+        *("_fields", "_fixed", "_length", "_take_fixed", "_take_words"),
+        *("bytes", "content_type", "is_plain_get"),
+    )
 
     def __init__(self, head: RequestHead) -> None:
         self.bytes = len(head.raw)
+        self.is_plain_get = head.is_plain_get
+        self.content_type = head.value(b"content-type")
+        self._fields = head.fields
         self._length = slice(*head.spans[_LENGTH])
         words = sorted(_varying(head))
         varying = sorted((head.spans[_LENGTH], *words))
@@ -51,6 +63,58 @@ class HeadLayout:
             return False
         words = self._take_words(data)
         return not words or _is_word(b"".join(words))
+
+    def headers(self, data: bytes) -> Headers:
+        """Return the fields of a request that fits."""
+        return tuple((name, data[start:stop].decode()) for name, start, stop in self._fields)
+
+
+class HeadLayouts:
+    """The layouts that were seen of late, by all connections: a fleet of pods speaks in one way.
+
+    Args:
+        head_bytes_max: longer heads have none.
+        layouts_max: how many are kept; with one more all are dropped, and seen anew.
+        alike_max: how many of one length are kept, which are tried in turn; the oldest goes.
+    """
+
+    def __init__(self, *, head_bytes_max: int, layouts_max: int = 256, alike_max: int = 8) -> None:
+        self._head_bytes_max = head_bytes_max
+        self._layouts_max = layouts_max
+        self._alike_max = alike_max
+        self._by_bytes: dict[int, list[HeadLayout]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def find(self, data: bytes) -> HeadLayout | None:
+        """Return the layout of one whole ordinary request; None where `data` is anything else."""
+        head_bytes = data.find(HEAD_END) + len(HEAD_END)
+        for layout in self._by_bytes.get(head_bytes, ()):
+            if layout.fits(data):
+                return layout
+        if head_bytes > self._head_bytes_max:
+            return None
+        head = read_head(data)
+        if head is None or not head.is_signed or len(head.raw) + head.body_bytes != len(data):
+            return None
+        return self._learn(head)
+
+    def _learn(self, head: RequestHead) -> HeadLayout:
+        layout = HeadLayout(head)
+        alike = self._by_bytes.get(layout.bytes, [])
+        if len(alike) == self._alike_max:
+            del alike[0]
+        elif self._count == self._layouts_max:
+            self._by_bytes.clear()
+            self._count = 1
+            alike = []
+        else:
+            self._count += 1
+        self._by_bytes[layout.bytes] = alike
+        alike.append(layout)
+        return layout
 
 
 def _is_word(text: bytes) -> bool:

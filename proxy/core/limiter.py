@@ -38,6 +38,10 @@ class Budget:
             raise Overloaded(f"{self._name} is reached: too much is in flight, try again")
         self.used += units
 
+    def give(self, units: int) -> None:
+        """Give back what was taken."""
+        self.used -= units
+
 
 class Share:
     """What one request holds of a budget; given back whole at the end of its `with` block."""
@@ -50,7 +54,7 @@ class Share:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._budget.used -= self.units
+        self._budget.give(self.units)
 
     def grow(self, units: int) -> None:
         """Take more.

@@ -32,6 +32,8 @@ _TARGET: Final = TARGET_HEADER.encode()
 _LENGTH: Final = b"content-length"
 _CONNECTION: Final = b"connection"
 _CHANGES_FRAMING: Final = frozenset({b"transfer-encoding", b"upgrade"})
+_CHANGES_ANSWER: Final = frozenset({b"expect", b"proxy-connection", b"sec-websocket-key1"})
+"""Fields by which the HTTP library itself gives an interim answer, closes, or refuses."""
 _NEEDED: Final = frozenset({b"host", b"authorization", _TARGET, _LENGTH})
 _KNOWN: Final = _NEEDED | {
     *(b"content-type", b"user-agent", b"x-amz-user-agent", b"x-amz-date", b"x-amz-security-token"),
@@ -61,6 +63,22 @@ class RequestHead:
         """Return a field's value; `name` in lower case."""
         span = self.spans.get(name)
         return None if span is None else self.raw[span[0] : span[1]]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it is a signed request with a body and an operation, as SDKs send them.
+
+        None of its fields asks anything of the HTTP library; the dispatcher will heed the others.
+        """
+        names = self.spans.keys()
+        return names >= _NEEDED and _CHANGES_ANSWER.isdisjoint(names)
+
+    @property
+    def fields(self) -> tuple[tuple[str, int, int], ...]:
+        """Each field's name as it was spelled, and where its value lies in `raw`."""
+        lines = self.raw[: -len(HEAD_END)].split(_LINE_END)[1:]
+        names = (line.partition(b":")[0].decode() for line in lines)
+        return tuple((name, *span) for name, span in zip(names, self.spans.values(), strict=True))
 
     @property
     def is_plain_get(self) -> bool:

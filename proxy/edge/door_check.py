@@ -24,9 +24,10 @@ from proxy.flow.at_once import AnswerNow
 
 _NEEDED: Final = (
     *("_waiter", "_request_count", "_keepalive_timeout", "_next_keepalive_close_time"),
-    *("_loop", "_paused", "transport"),
+    *("_loop", "_paused", "_close", "_force_close", "transport"),
+    *("_drain_helper", "_process_keepalive", "force_close"),
 )
-"""Attributes of aiohttp's that the door reads or sets."""
+"""Attributes of aiohttp's that the door reads, sets or calls."""
 
 _HELD: Final = b"held"
 _ANSWER: Final = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=1, ttl_s=42)

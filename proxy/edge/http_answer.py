@@ -21,7 +21,7 @@ from proxy.core.responses import content_type, cors_headers
 _PREFIX_CHARACTERS: Final = 39
 _COUNT_DIGITS: Final = 13
 
-
+_BODILESS: Final = frozenset({*range(100, 200), 204, 304})
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
@@ -95,15 +95,18 @@ class AnswerForm:
         fields = self._fields(request, answer)
         return web.Response(status=answer.status, body=answer.body, headers=fields)
 
-    def whole(self, request: ClientRequest, answer: Answer) -> bytes:
-        """Return the bytes that aiohttp would send of `response`, on a kept connection.
+    def whole(self, request: ClientRequest, answer: Answer, *, closes: bool = False) -> bytes:
+        """Return the bytes that aiohttp would send of `response`.
 
         Args:
             request: a POST of HTTP/1.1.
-            answer: one that has a body, be it empty.
+            answer: any.
+            closes: whether the connection ends with it.
         """
         fields = self._fields(request, answer)
-        if answer.body and "Content-Type" not in fields:
+        bodiless = answer.status in _BODILESS
+        body = b"" if bodiless else answer.body
+        if body and "Content-Type" not in fields:
             fields["Content-Type"] = "application/octet-stream"
         if "Server" not in fields:
             fields["Server"] = self._server_name
@@ -112,8 +115,9 @@ class AnswerForm:
         dated = b"" if "Date" in fields else b"Date: %b\r\n" % self._date_now()
         head = f"{line}{''.join(lines)}".encode()
         assert head.count(b"\n") == head.count(b"\r") == len(lines) + 1, "a field of two lines"
-        length = len(answer.body)
-        return b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, dated, answer.body)
+        length = b"" if bodiless else b"Content-Length: %d\r\n" % len(body)
+        ends = b"Connection: close\r\n" if closes else b""
+        return b"".join((head, length, dated, ends, b"\r\n", body))
 
     def _fields(self, request: ClientRequest, answer: Answer) -> CIMultiDict[str]:
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from proxy.core.errors import ProxyError, RequestRejected
+from proxy.core.head_layout import HeadLayouts
 from proxy.core.limiter import Budget, Share
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import error_answer, internal_error
@@ -30,7 +31,6 @@ BACKLOG: Final = 4096
 
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
-_BODILESS: Final = frozenset({*range(100, 200), 204, 304})
 _NO_REQUEST: Final = ClientRequest("", "", (), b"")
 
 Handler = Callable[[ClientRequest], Awaitable[Answer]]
@@ -95,7 +95,7 @@ class DataServer(web.Server):
             max_line_size=limits.header_bytes_max,
             max_field_size=limits.header_bytes_max,
         )
-        self._answer = handler
+        self._handler = handler
         self._is_loop = is_loop
         self._options = options
         self._emit = emit
@@ -121,7 +121,7 @@ class DataServer(web.Server):
         return FastDoor(
             answer_now=answer_now,
             form=self._form,
-            head_bytes_max=limits.header_bytes_max,
+            layouts=HeadLayouts(head_bytes_max=limits.header_bytes_max),
             body_bytes_max=limits.body_bytes_max,
             failed=self._tell_bug,
         )
@@ -157,22 +157,33 @@ class DataServer(web.Server):
         received = None
         try:
             received = ClientRequest(*head, await read_body(request, self._body_limits, share))
-            self._check_sender(received)
-            answer = await self._answer(received)
         except ProxyError as error:
             answer = error_answer(error)
         except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
             self._tell_bug(error)
             answer = internal_error()
+        else:
+            answer = await self.answer(received)
         # What comes next on the connection may be body still, where it was not read to its end.
         closes = self.draining or received is None
         received = received or ClientRequest(*head, b"")
-        if not closes and _is_usual(request, answer):
+        if not closes and _is_usual(request):
             return WholeAnswer(self._form.whole(received, answer))
         response = self._form.response(received, answer)
         if closes:
             response.force_close()
         return response
+
+    async def answer(self, received: ClientRequest) -> Answer:
+        """Answer a request that was read; whatever is wrong becomes an answer too."""
+        try:
+            self._check_sender(received)
+            return await self._handler(received)
+        except ProxyError as error:
+            return error_answer(error)
+        except Exception as error:  # noqa: BLE001 - one request fails, the process goes on
+            self._tell_bug(error)
+            return internal_error()
 
     def _tell_bug(self, error: Exception) -> None:
         self._emit(InvariantViolated(f"request: {type(error).__name__}: {_place(error)}"))
@@ -190,10 +201,9 @@ class DataServer(web.Server):
             raise RequestRejected(_ACCESS_DENIED, message, status=403)
 
 
-def _is_usual(request: web.BaseRequest, answer: Answer) -> bool:
-    """Tell whether an answer is a length and a body on a connection that stays."""
-    usual = request.method == "POST" and request.version == HttpVersion11 and request.keep_alive
-    return usual and answer.status not in _BODILESS
+def _is_usual(request: web.BaseRequest) -> bool:
+    """Tell whether the answer may leave in one piece, on a connection that stays."""
+    return request.method == "POST" and request.version == HttpVersion11 and request.keep_alive
 
 
 def _fields(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:

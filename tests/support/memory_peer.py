@@ -23,6 +23,7 @@ class MemoryTransport(asyncio.Transport):
         self.written = b""
         self.closing = False
         self.pieces = 0
+        self.reading = True
         self._protocol = protocol
 
     def write(self, data: Any) -> None:
@@ -46,10 +47,12 @@ class MemoryTransport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
     def pause_reading(self) -> None:
-        """Nothing: what a test sends arrives."""
+        """Note it; what a test sends arrives all the same."""
+        self.reading = False
 
     def resume_reading(self) -> None:
-        """Nothing, as above."""
+        """Note it."""
+        self.reading = True
 
     def get_write_buffer_size(self) -> int:
         """Nothing waits to be written."""

@@ -1,4 +1,4 @@
-"""Claims of proxy.core.head_layout: what fits would have been read as the same plain GetItem."""
+"""Claims of proxy.core.head_layout: what fits would have been read as the same request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.head_layout import HeadLayout
+from proxy.core.head_layout import HeadLayout, HeadLayouts
 from proxy.core.request_head import read_head
 from tests.support.door_requests import BODY, FIELDS, raw_request
 
@@ -110,3 +110,88 @@ def test_what_fits_is_read_alike(data: st.DataObject) -> None:
         assert head.is_plain_get
         assert len(head.raw) == layout.bytes
         assert len(head.raw) + head.body_bytes == len(raw)
+
+
+def test_a_layout_knows_what_all_its_requests_are() -> None:
+    """Kind and Content-Type are among what does not vary."""
+    get, put = layout_of(PLAIN), found(PUT)
+    assert (get.is_plain_get, get.content_type) == (True, b"application/x-amz-json-1.0")
+    assert (put.is_plain_get, put.content_type) == (False, None)
+
+
+def test_fields_are_those_of_the_request_at_hand() -> None:
+    """Not those of the request that was seen first."""
+    other = raw_request(BODY + b" ", X_Amz_Date="20270101T000000Z")
+    headers = dict(layout_of(PLAIN).headers(other))
+    told = {**dict(FIELDS), "X-Amz-Date": "20270101T000000Z", "Content-Length": str(len(BODY) + 1)}
+    assert headers == told
+
+
+PUT = raw_request(X_Amz_Target="DynamoDB_20120810.PutItem", Content_Type=None)
+
+
+def found(raw: bytes, layouts: HeadLayouts | None = None) -> HeadLayout:
+    """Return what is found for a request."""
+    layout = (layouts or HeadLayouts(head_bytes_max=8190)).find(raw)
+    assert layout is not None
+    assert layout.fits(raw)
+    return layout
+
+
+def test_a_request_seen_before_is_found_again() -> None:
+    """Each operation has a layout of its own, whoever sends it."""
+    layouts = HeadLayouts(head_bytes_max=8190)
+    get, put = found(PLAIN, layouts), found(PUT, layouts)
+    assert get is not put
+    assert found(raw_request(X_Amz_Date="20270101T000000Z"), layouts) is get
+    assert found(PUT, layouts) is put
+    assert len(layouts) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        PLAIN[:-1],
+        PLAIN[:20],
+        PLAIN + PLAIN,
+        raw_request(Authorization=None),
+        raw_request(Expect="100-continue"),
+        PLAIN.replace(b"POST", b"PUT"),
+    ],
+    ids=["nothing", "part", "part of head", "two", "unsigned", "expects", "method"],
+)
+def test_what_is_not_one_ordinary_request_has_none(other: bytes) -> None:
+    """It is not kept either."""
+    layouts = HeadLayouts(head_bytes_max=8190)
+    assert layouts.find(other) is None
+    assert len(layouts) == 0
+
+
+def test_longer_heads_have_none() -> None:
+    """The bound is inclusive."""
+    head_bytes = len(PLAIN) - len(BODY)
+    assert HeadLayouts(head_bytes_max=head_bytes).find(PLAIN) is not None
+    assert HeadLayouts(head_bytes_max=head_bytes - 1).find(PLAIN) is None
+
+
+def test_no_more_layouts_are_kept_than_may_be() -> None:
+    """With one more all are forgotten: clients that come now are seen anew."""
+    layouts = HeadLayouts(head_bytes_max=8190, layouts_max=3)
+    hosts = [raw_request(Host="h" * length) for length in range(1, 5)]
+    kept = [found(raw, layouts) for raw in hosts[:3]]
+    assert [found(raw, layouts) for raw in hosts[:3]] == kept
+    found(hosts[3], layouts)
+    assert len(layouts) == 1
+    assert found(hosts[0], layouts) is not kept[0]
+
+
+def test_of_one_length_only_the_latest_are_tried() -> None:
+    """A field that is another one in each request must not make all of them slow."""
+    layouts = HeadLayouts(head_bytes_max=8190, alike_max=2)
+    first, *others = [raw_request(X_Odd=letter) for letter in "abc"]
+    kept = found(first, layouts)
+    latest = [found(raw, layouts) for raw in others]
+    assert len(layouts) == 2
+    assert [found(raw, layouts) for raw in others] == latest
+    assert found(first, layouts) is not kept

@@ -40,3 +40,11 @@ def test_room_is_told_without_taking_it() -> None:
     budget.take(1)
     assert [budget.has_room(units) for units in (0, 2, 3)] == [True, True, False]
     assert budget.used == 1
+
+
+def test_what_was_taken_is_given_back() -> None:
+    """Who takes without a share gives back by itself."""
+    budget = Budget("b", 3)
+    budget.take(3)
+    budget.give(2)
+    assert (budget.used, budget.has_room(2), budget.has_room(3)) == (1, True, False)

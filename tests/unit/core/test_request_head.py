@@ -167,3 +167,43 @@ def test_bounds_that_are_lost_stay_lost(odd: bytes) -> None:
     for data in (odd, PLAIN, b""):
         bounds.feed(data)
         assert not bounds.at_start
+
+
+PUT = "DynamoDB_20120810.PutItem"
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"X_Amz_Target": PUT}, {"X_Dynaside_Cache": "bypass"}, {"Origin": "a"}], ids=str
+)
+def test_any_signed_operation_is_one(changed: dict[str, str]) -> None:
+    """Whatever its fields ask of the proxy: they ask nothing of the HTTP library."""
+    head = read_head(raw_request(**changed))  # type: ignore[arg-type]
+    assert head is not None
+    assert head.is_signed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Authorization": None},
+        {"X_Amz_Target": None},
+        {"Host": None},
+        {"Expect": "100-continue"},
+        {"Proxy_Connection": "close"},
+        {"Sec_WebSocket_Key1": "x"},
+    ],
+    ids=str,
+)
+def test_what_asks_something_of_the_library_is_not(changed: dict[str, str]) -> None:
+    """Nor is what no SDK sends."""
+    head = read_head(raw_request(**changed))  # type: ignore[arg-type]
+    assert head is not None
+    assert not head.is_signed
+
+
+def test_fields_are_named_as_they_were_spelled() -> None:
+    """In their order, with the place of each value."""
+    head = read_head(raw_request(fields=(("Host", " a"), ("x-Y", ""), ("B", "b ")), length=None))
+    assert head is not None
+    fields = [(name, head.raw[start:stop]) for name, start, stop in head.fields]
+    assert fields == [("Host", b"a"), ("x-Y", b""), ("B", b"b")]

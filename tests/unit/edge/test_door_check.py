@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.edge import door_check
 from proxy.edge.door_check import why_no_door
-from proxy.edge.fast_door import DoorConnection
+from proxy.edge.fast_door import DoorConnection, FastDoor
 from proxy.edge.http_connection import Connection
 
 
@@ -38,45 +38,47 @@ async def test_whatever_it_raises_shuts_the_door(monkeypatch: pytest.MonkeyPatch
     assert await why_no_door() == "RuntimeError while it was tried"
 
 
-def never(_: Any, __: bytes) -> bool:
-    return False
+def never(door: Any, head: bytes, body: bytes, opening: bytes) -> None:
+    return None
 
 
-def uncounted(connection: Any, data: bytes) -> bool:
-    opened: bool = ANSWERED(connection, data)
-    connection._request_count -= opened
-    return opened
+def uncounted(connection: Any, layout: Any, data: bytes) -> None:
+    TAKE(connection, layout, data)
+    connection._request_count -= 1
 
 
-def untimed(connection: Any, data: bytes) -> bool:
-    before = connection._next_keepalive_close_time
-    opened: bool = ANSWERED(connection, data)
-    connection._next_keepalive_close_time = before
-    return opened
+def twice(connection: Any, layout: Any, data: bytes) -> None:
+    TAKE(connection, layout, data)
+    Connection.data_received(connection, data)
 
 
-def twice(connection: Any, data: bytes) -> bool:
-    ANSWERED(connection, data)
-    return False
+def ended(connection: Any, *, closes: bool) -> None:
+    GO_ON(connection, closes=not closes)
 
 
-ANSWERED = DoorConnection._answered
+def untimed(_: Any) -> None:
+    return None
+
+
+TAKE = DoorConnection._take
+GO_ON = DoorConnection._go_on
 
 
 @pytest.mark.parametrize(
-    ("broken", "why"),
+    ("of", "name", "broken", "why"),
     [
-        (never, "step 0 was not answered at once"),
-        (uncounted, "step 0 shows a difference"),
-        (untimed, "step 0 shows a difference"),
-        (twice, "step 0 shows a difference"),
+        (FastDoor, "answer", never, "step 0 was not answered at once"),
+        (DoorConnection, "_take", uncounted, "step 0 shows a difference"),
+        (DoorConnection, "_stay", untimed, "step 0 shows a difference"),
+        (DoorConnection, "_take", twice, "step 0 shows a difference"),
+        (DoorConnection, "_go_on", ended, "step 1 shows a difference"),
     ],
 )
 async def test_any_difference_shuts_the_door(
-    monkeypatch: pytest.MonkeyPatch, broken: Callable[..., bool], why: str
+    monkeypatch: pytest.MonkeyPatch, of: type, name: str, broken: Callable[..., None], why: str
 ) -> None:
-    """No answer at once, another count, another time, another answer: all are seen."""
-    monkeypatch.setattr(DoorConnection, "_answered", broken)
+    """No answer at once, another count, another time, another answer, another end: all are seen."""
+    monkeypatch.setattr(of, name, broken)
     assert await why_no_door() == why
 
 

@@ -17,12 +17,15 @@ from proxy.core.near_copy import NearHit
 from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
+from proxy.edge.http_connection import Connection
 from proxy.flow.events import InvariantViolated
 from tests.support.data_server import Server
 from tests.support.door_requests import BODY, raw_request
 from tests.support.memory_peer import MemoryPeer, turns, without_varying
 
 PLAIN = raw_request()
+PUT = raw_request(X_Amz_Target="DynamoDB_20120810.PutItem")
+BYPASS = raw_request(X_Dynaside_Cache="bypass")
 HIT = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=7, ttl_s=9, detail="near")
 
 
@@ -33,6 +36,7 @@ class Rig:
         self.asked: list[bytes] = []
         self.handled: list[bytes] = []
         self.answer: Answer | None = HIT
+        self.handlers_answer = HIT
         self.gate = asyncio.Event()
         self.gate.set()
         running = Server(self._handle, answer_now=self._answer_now, **options)
@@ -48,7 +52,7 @@ class Rig:
     async def _handle(self, request: ClientRequest) -> Answer:
         await self.gate.wait()
         self.handled.append(request.body)
-        return HIT
+        return self.handlers_answer
 
 
 @asynccontextmanager
@@ -87,8 +91,8 @@ async def test_what_is_not_at_hand_goes_to_the_handler() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        raw_request(X_Dynaside_Cache="bypass"),
-        raw_request(X_Amz_Target="DynamoDB_20120810.PutItem"),
+        BYPASS,
+        PUT,
         raw_request(Authorization=None),
         PLAIN[:-1],
         PLAIN.replace(b"User-Agent", b"User-Agent "),
@@ -123,20 +127,6 @@ async def test_two_clients_spell_in_two_ways() -> None:
             for _ in range(2):
                 answer = made.peer.send(raw_request(Content_Type=content_type))
                 assert f"Content-Type: {content_type}\r\n".encode() in answer
-
-
-async def test_answers_do_not_overtake_each_other() -> None:
-    """While a request is in work the next one waits behind it."""
-    async with rig() as made:
-        made.answer = None
-        made.gate.clear()
-        made.peer.send(PLAIN)
-        await turns()
-        made.answer = HIT
-        assert made.peer.send(PLAIN) == b""
-        made.gate.set()
-        await turns()
-        assert made.handled == [BODY, BODY]
 
 
 async def test_a_connection_that_has_not_begun_waits() -> None:
@@ -229,3 +219,217 @@ async def test_aiohttps_counts_and_timer_go_on() -> None:
         made.peer.send(PLAIN)
         assert connection._next_keepalive_close_time > before
         assert (connection._request_count, made.server.requests_count) == (1, 1)
+
+
+# --- requests that wait for something ------------------------------------------------------
+
+
+@asynccontextmanager
+async def in_work(data: bytes = PUT, **options: Any) -> AsyncIterator[Rig]:
+    """Give a rig whose handler has a request, and waits."""
+    async with rig(**options) as made:
+        made.gate.clear()
+        made.answer = None
+        assert made.peer.send(data) == b""
+        await turns()
+        assert made.server.in_flight == 1
+        yield made
+        made.gate.set()
+        await turns()
+        assert (made.server.in_flight, made.server.bodies.used) == (0, 0)
+
+
+@pytest.mark.parametrize("data", [PLAIN, PUT, BYPASS], ids=["get", "put", "field"])
+async def test_an_ordinary_request_is_served_past_aiohttp(
+    monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    """Whatever it asks; and aiohttp, which never saw it, would have answered the same."""
+    async with rig() as made:
+        made.answer = None
+        seen: list[bytes] = []
+        received = Connection.data_received
+
+        def note(connection: Any, piece: bytes) -> None:
+            seen.append(piece)
+            received(connection, piece)
+
+        monkeypatch.setattr(Connection, "data_received", note)
+        short = await made.peer.ask(data)
+        assert seen == []
+        long = await made.peer.ask(data[:50]) + await made.peer.ask(data[50:])
+        assert b"".join(seen) == data
+        assert without_varying(short) == without_varying(long)
+        assert made.handled == [BODY, BODY]
+
+
+async def test_what_comes_meanwhile_is_held() -> None:
+    """One read at most: the transport is paused until the answer is out."""
+    async with in_work() as made:
+        made.answer = HIT
+        for piece in (PLAIN, PUT[:30], PUT[30:]):
+            assert made.peer.send(piece) == b""
+            assert not made.peer.transport.reading
+        assert made.handled == []
+        made.answer = None
+        made.gate.set()
+        await turns()
+        assert made.handled == [BODY, BODY, BODY]
+        assert made.peer.transport.reading
+        made.answer = HIT
+        assert made.peer.send(PLAIN) != b""
+
+
+async def test_answers_do_not_overtake_each_other() -> None:
+    """One at hand waits for the one before, and is taken as if it came only then."""
+    async with in_work() as made:
+        made.answer = HIT
+        made.handlers_answer = HIT._replace(body=b"first")
+        assert made.peer.send(PLAIN) == b""
+        made.gate.set()
+        await turns()
+        assert (made.asked, made.handled) == ([BODY], [BODY])
+        first, _, second = made.peer.transport.written.partition(b"first")
+        assert first.startswith(b"HTTP/1.1 200 OK")
+        assert second.endswith(HIT.body)
+
+
+async def test_a_client_that_hangs_up_ends_nothing_half_way() -> None:
+    """The handler goes on: it may be writing."""
+    async with in_work() as made:
+        await made.peer.hang_up()
+        assert made.handled == []
+        made.gate.set()
+        await turns()
+        assert made.handled == [BODY]
+        assert made.peer.transport.written == b""
+
+
+async def test_what_comes_after_the_end_is_for_nobody() -> None:
+    """Nothing is kept for a connection that was closed."""
+    async with in_work() as made:
+        made.peer.connection.force_close()
+        made.peer.connection.data_received(PLAIN)
+        made.gate.set()
+        await turns()
+        assert made.handled == [BODY]
+
+
+async def test_a_drain_that_begins_meanwhile_makes_it_the_last_answer() -> None:
+    """It says so, and what came after it is left to another connection."""
+    async with in_work() as made:
+        made.peer.send(PLAIN)
+        made.server.draining = True
+        made.gate.set()
+        await turns()
+        assert made.peer.transport.written.count(b"Connection: close\r\n") == 1
+        assert made.peer.transport.closing
+        assert made.handled == [BODY]
+
+
+async def test_a_close_that_begins_meanwhile_waits_for_the_answer() -> None:
+    """`close` means: no further request."""
+    async with in_work() as made:
+        made.peer.connection.close()
+        made.peer.send(PLAIN)
+        made.gate.set()
+        await turns()
+        assert made.peer.transport.written.count(b"HTTP/1.1 200 OK") == 1
+        assert made.peer.transport.closing
+
+
+async def test_a_shutdown_waits_for_the_answer() -> None:
+    """Up to its time; the request after it is not begun."""
+    async with in_work() as made:
+        ending = asyncio.create_task(made.peer.connection.shutdown(60))
+        await turns()
+        made.peer.send(PLAIN)
+        assert not ending.done()
+        made.gate.set()
+        await ending
+        assert made.handled == [BODY]
+        assert made.peer.transport.written.count(b"HTTP/1.1 200 OK") == 1
+        assert made.peer.transport.closing
+
+
+async def test_a_shutdown_ends_what_takes_too_long() -> None:
+    """What it held is given back."""
+    async with in_work() as made:
+        await made.peer.connection.shutdown(0)
+        await turns()
+        assert (made.server.in_flight, made.server.bodies.used) == (0, 0)
+        assert (made.peer.transport.closing, made.peer.transport.written) == (True, b"")
+
+
+async def test_a_shutdown_of_an_idle_connection_closes_it() -> None:
+    """At once."""
+    async with rig() as made:
+        made.peer.connection.close()
+        await made.peer.connection.shutdown(60)
+        assert made.peer.transport.closing
+
+
+async def test_a_slow_client_gets_its_answers_one_by_one() -> None:
+    """Its next request is begun when it has taken the answer before."""
+    async with in_work() as made:
+        made.peer.connection.pause_writing()
+        made.peer.send(PLAIN)
+        made.gate.set()
+        await turns()
+        assert made.handled == [BODY]
+        made.peer.connection.resume_writing()
+        await turns()
+        assert made.handled == [BODY, BODY]
+
+
+async def test_a_slow_client_may_go_away() -> None:
+    """Then nobody waits for it."""
+    async with in_work() as made:
+        made.peer.connection.pause_writing()
+        made.gate.set()
+        await turns()
+        await made.peer.hang_up()
+        assert made.peer.connection._work is None
+
+
+async def test_a_slow_client_may_be_gone_already() -> None:
+    """The answer is for nobody then."""
+    async with in_work() as made:
+        made.peer.connection.pause_writing()
+        await made.peer.hang_up()
+        made.gate.set()
+        await turns()
+        assert made.peer.connection._work is None
+
+
+async def test_a_connection_in_work_is_not_idle() -> None:
+    """However long the answer takes; the idle time counts from then on."""
+    async with in_work() as made:
+        connection = made.peer.connection
+        connection._next_keepalive_close_time = -1.0
+        connection._process_keepalive()
+        assert not made.peer.transport.closing
+        made.gate.set()
+        await turns()
+        connection._next_keepalive_close_time = -1.0
+        connection._process_keepalive()
+        assert made.peer.transport.closing
+
+
+async def test_bodies_in_work_count() -> None:
+    """What one holds another cannot have: it is refused by the way that reads bodies."""
+    async with in_work(bodies_bytes_max=len(BODY)) as made:
+        assert made.server.bodies.used == len(BODY)
+        other = MemoryPeer(made.server)
+        await turns()
+        answer = await other.ask(PUT)
+        assert b"http.bodies_bytes_max" in answer
+        await other.hang_up()
+
+
+async def test_an_answer_that_cannot_be_sent_is_an_error_and_told() -> None:
+    """A bug of ours costs one request."""
+    async with rig() as made:
+        made.handlers_answer = HIT._replace(headers=(("X", "a\r\nb"),))
+        answer = await made.peer.ask(PUT)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert isinstance(made.events[0], InvariantViolated)

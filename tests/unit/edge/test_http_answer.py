@@ -139,6 +139,20 @@ def test_a_whole_answer_names_nobodys_software() -> None:
     )
 
 
+def test_a_last_answer_says_that_it_is_the_last() -> None:
+    """As aiohttp does: after all other fields."""
+    answer = form(shown=False).whole(request(), PASSED, closes=True)
+    assert answer.endswith(b"Content-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+
+def test_an_answer_that_may_have_no_body_has_none() -> None:
+    """Nor a length: RFC 9110 §8.6; a client would take the body for the next answer."""
+    answer = form(shown=False).whole(request(), PASSED._replace(status=204))
+    assert answer == (
+        b"HTTP/1.1 204 No Content\r\nServer: AWS\r\nx-amzn-RequestId: R\r\nDate: D\r\n\r\n"
+    )
+
+
 def test_a_hit_looks_the_same_by_either_way() -> None:
     """A whole answer of our own is, byte for byte, what the fast door writes."""
     made = form()

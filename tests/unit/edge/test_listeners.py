@@ -68,7 +68,7 @@ async def test_close_does_not_wait_for_requests() -> None:
         raise AssertionError("unreachable")
 
     server = data_server()
-    server._answer = hang
+    server._handler = hang
     listener = DataListener(server, port_shared=False)
     await listener.start("127.0.0.1", 0)
     async with Wire("127.0.0.1", int(listener.url.rpartition(":")[2])) as wire:
