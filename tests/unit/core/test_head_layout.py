@@ -132,7 +132,8 @@ PUT = raw_request(X_Amz_Target="DynamoDB_20120810.PutItem", Content_Type=None)
 
 def found(raw: bytes, layouts: HeadLayouts | None = None) -> HeadLayout:
     """Return what is found for a request."""
-    layout = (layouts or HeadLayouts(head_bytes_max=8190)).find(raw)
+    known = HeadLayouts(head_bytes_max=8190) if layouts is None else layouts
+    layout = known.find(raw)
     assert layout is not None
     assert layout.fits(raw)
     return layout
