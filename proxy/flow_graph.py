@@ -21,6 +21,7 @@ from proxy.flow.dispatcher import Dispatcher, DispatcherPorts
 from proxy.flow.events import Emit
 from proxy.flow.exchange import Exchange, Timeouts
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.hit_tally import HitTally
 from proxy.flow.hot_reads import SAMPLING, HotReads, Sampling
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.near_reads import NearReads
@@ -29,6 +30,7 @@ from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.shadow import ReadPaths, Shadow, ShadowPorts, without_savings
+from proxy.flow.store_hits import StoreHits
 from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
@@ -40,7 +42,8 @@ class Flows:
     """What a process runs: answers to requests, and the watch over its tables beside them.
 
     `near` takes what the store's connections push; `hot` knows what is read most; `at_once`
-    answers what needs no waiting, where the process keeps copies of entries.
+    answers what needs no waiting, where the process keeps copies of entries; `store_hits` what one
+    lookup answers. `tally` counts what those two answered.
     """
 
     dispatcher: Dispatcher
@@ -48,6 +51,8 @@ class Flows:
     near: NearReads
     hot: HotReads
     at_once: AtOnce | None
+    store_hits: StoreHits
+    tally: HitTally
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,12 @@ class FlowGraph:
         plans = PlanMemo(self.keys, self.modes.policy_of, bytes_max=settings.limits.plans_bytes_max)
         ports = self._read_ports(exchange, watch, auditor)
         paths = self._read_paths(ports, schemas)
-        at_once = None
+        at_once, tally = None, HitTally(self.emit)
         if settings.near_policy().bytes_max:
-            at_once = AtOnce(plans, paths.reads.near, clock=self.clock, emit=self.emit)
+            at_once = AtOnce(plans, paths.reads.near, clock=self.clock, tally=tally)
         dispatcher = self._dispatcher(plans, ports, paths, schemas, auditor)
-        return Flows(dispatcher, watch, ports.near, ports.hot, at_once)
+        store_hits = StoreHits(plans, paths.reads, dispatcher.answer, clock=self.clock, tally=tally)
+        return Flows(dispatcher, watch, ports.near, ports.hot, at_once, store_hits, tally)
 
     def _read_ports(self, exchange: Exchange, watch: TableWatch, auditor: Auditor) -> ReadPorts:
         settings, fence = self.settings, self.settings.fence_policy()

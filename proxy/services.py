@@ -18,6 +18,7 @@ from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
 from proxy.core.lifecycle import Probes
 from proxy.core.record import RECORD_FORMAT
+from proxy.core.request import ClientRequest
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.door_check import why_no_door
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
@@ -31,7 +32,7 @@ from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
 from proxy.edge.upstream import HttpUpstream, UpstreamOptions, is_loop
-from proxy.flow.at_once import AnswerNow
+from proxy.flow.at_once import AnswerNow, nothing_at_hand
 from proxy.flow.debts import Debts
 from proxy.flow.events import Emit, Event
 from proxy.flow.guarded_store import GuardedStore
@@ -112,9 +113,8 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     _let_tell(built, flows, settings)  # nothing was awaited yet, so the store has no connection
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
-    is_own, options = partial(is_loop, instance_id=instance_id), _http_options(settings)
-    answer, answer_now = flows.dispatcher.answer, await _answer_now(settings, flows)
-    server = DataServer(answer, is_loop=is_own, options=options, emit=emit, answer_now=answer_now)
+    is_own = partial(is_loop, instance_id=instance_id)
+    server = await _data_server(settings, flows, is_own, emit)
     _show(metrics, flows)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
@@ -141,18 +141,30 @@ def _show(metrics: Metrics, flows: Flows) -> None:
     """Show at each scrape what the flows count by themselves."""
     NearMetrics(metrics.registry, flows.near)
     HotMetrics(metrics.registry, flows.hot, metrics.label_of)
-    if flows.at_once is not None:
-        metrics.ask(flows.at_once.tell)
+    metrics.ask(flows.tally.tell)
+
+
+async def _data_server(
+    settings: Settings, flows: Flows, is_own: Callable[[ClientRequest], bool], emit: Emit
+) -> DataServer:
+    return DataServer(
+        flows.dispatcher.answer,
+        is_loop=is_own,
+        options=_http_options(settings),
+        emit=emit,
+        answer_now=await _answer_now(settings, flows),
+        look_up=flows.store_hits.look_up,
+    )
 
 
 async def _answer_now(settings: Settings, flows: Flows) -> AnswerNow | None:
     """Return what the fast door asks, or None where there is to be none."""
-    if flows.at_once is None or not settings.http.fast_door:
+    if not settings.http.fast_door:
         return None
     if (why := await why_no_door()) is not None:
         logger("dynaside").warning("fast door stays shut", why=why)
         return None
-    return flows.at_once.answer
+    return nothing_at_hand if flows.at_once is None else flows.at_once.answer
 
 
 def _breaker(settings: Settings) -> Breaker:

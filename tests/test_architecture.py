@@ -35,8 +35,9 @@ CORE: Final = [
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
-    "near_reads", "hot_reads", "ahead", "read_path", "key_reads", "batch_path", "query_path",
-    "shadow", "write_path", "mode_switch", "at_once", "dispatcher",
+    "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
+    "query_path", "shadow", "write_path", "mode_switch", "hit_tally", "at_once", "dispatcher",
+    "store_hits",
 ]
 
 CORE_LIBRARIES: Final = {

@@ -2,7 +2,8 @@
 
 aiohttp's own way from bytes to a handler and back costs many times what the kernel's does. So one
 whole, ordinary request on an idle connection is read here (`proxy.core.request_head`). Where its
-answer is at hand it is written within the callback; else one task asks for it and writes it.
+answer is at hand it is written within the callback; else one task asks for it and writes it, and
+where one lookup in the store finds it no more than that is done.
 aiohttp never sees those bytes. All others it gets as they came, and in their order:
 
 - The door opens only while aiohttp waits for a next request. Then nothing is being answered, so
@@ -27,12 +28,14 @@ from typing import Any, Protocol
 
 from proxy.core.head_layout import HeadLayout, HeadLayouts
 from proxy.core.limiter import Budget
+from proxy.core.near_copy import NearHit
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.request_head import RequestBounds
 from proxy.core.responses import internal_error
 from proxy.edge.http_answer import AnswerForm
 from proxy.edge.http_connection import Connection, Host
 from proxy.flow.at_once import AnswerNow
+from proxy.flow.store_hits import Answers, LookUp
 
 AdmitsHead = Callable[[bytes], bool]
 """Whether the sender of this head may be answered without further checks of who it is."""
@@ -46,7 +49,7 @@ class DoorHost(Host, Protocol):
     in_flight: int
     bodies: Budget
 
-    async def answer(self, received: ClientRequest) -> Answer:
+    async def answer(self, received: ClientRequest, answers: Answers | None = None) -> Answer:
         """Answer a request that was read; whatever is wrong becomes an answer too."""
         ...
 
@@ -61,6 +64,7 @@ class FastDoor:
         layouts: of the requests that came of late; what has none goes to aiohttp.
         body_bytes_max: larger bodies go to aiohttp, which refuses them.
         failed: is told what a bug raised.
+        looks_up: looks up what is not at hand, where anything can.
         admits: where callers are authenticated, is asked about every head before an answer at
             hand is given; None admits all.
     """
@@ -70,6 +74,7 @@ class FastDoor:
     layouts: HeadLayouts
     body_bytes_max: int
     failed: Callable[[Exception], None]
+    looks_up: LookUp | None = None
     admits: AdmitsHead | None = None
 
     def answer(self, head: bytes, body: bytes, opening: bytes) -> bytes | None:
@@ -79,6 +84,16 @@ class FastDoor:
         try:
             hit = self.answer_now(body)
             return None if hit is None else self.form.hit(opening, hit)
+        except Exception as error:  # noqa: BLE001 - the handler may still answer
+            self.failed(error)
+            return None
+
+    async def look_up(self, head: bytes, body: bytes) -> NearHit | Answers | None:
+        """Return a hit on what the store has, or who goes on from there; see `LookUp`."""
+        if self.looks_up is None or (self.admits is not None and not self.admits(head)):
+            return None
+        try:
+            return await self.looks_up(body)
         except Exception as error:  # noqa: BLE001 - the handler may still answer
             self.failed(error)
             return None
@@ -173,22 +188,21 @@ class DoorConnection(Connection):
                 return
         self._host.in_flight += 1
         self._host.bodies.take(len(body))
-        request = ClientRequest("POST", "/", layout.headers(data), body)
         # Nobody cancels it when the client hangs up: that must not end a write half-way.
-        self._work = self._loop.create_task(self._serve(request))
+        self._work = self._loop.create_task(self._serve(layout, data))
 
     def _stay(self) -> None:
         """Count the time until an idle connection ends from now."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
-    async def _serve(self, request: ClientRequest) -> None:
+    async def _serve(self, layout: HeadLayout, data: bytes) -> None:
         closes = True
         try:
-            answer = await self._answer(request)
+            answer = await self._answer(layout, data)
             closes = self._host.draining
             transport = self.transport
             if transport is not None and not transport.is_closing():
-                transport.write(self._door.whole(request, answer, closes=closes))
+                transport.write(answer)
             if self._paused:
                 await self._drain_helper()
         except ConnectionError:
@@ -197,12 +211,22 @@ class DoorConnection(Connection):
             self._work = None
         self._go_on(closes=closes)
 
-    async def _answer(self, request: ClientRequest) -> Answer:
+    async def _answer(self, layout: HeadLayout, data: bytes) -> bytes:
+        host, door, body = self._host, self._door, data[layout.bytes :]
         try:
-            return await self._host.answer(request)
+            found = None
+            if layout.is_plain_get:
+                found = await door.look_up(data[: layout.bytes], body)
+            if isinstance(found, NearHit) and not host.draining:
+                return door.form.hit(self._opening, found)
+            request = ClientRequest("POST", "/", layout.headers(data), body)
+            if isinstance(found, NearHit):
+                return door.whole(request, found.answer, closes=True)
+            answer = await host.answer(request, found)
+            return door.whole(request, answer, closes=host.draining)
         finally:
-            self._host.in_flight -= 1
-            self._host.bodies.give(len(request.body))
+            host.in_flight -= 1
+            host.bodies.give(len(body))
 
     def _hold(self, data: bytes) -> None:
         if self.transport is None or not data:  # what comes after the end is for nobody

@@ -7,7 +7,7 @@ them at 1 MiB and answers errors as text. This is its low-level server with thos
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from proxy.edge.http_connection import Connection
 from proxy.edge.request_body import BodyLimits, read_body
 from proxy.flow.at_once import AnswerNow
 from proxy.flow.events import Emit, InvariantViolated
+from proxy.flow.store_hits import Answers, LookUp
 
 BACKLOG: Final = 4096
 """SDKs open 30–40 connections at once, and every pod of a burst does so together."""
@@ -32,8 +33,6 @@ BACKLOG: Final = 4096
 _LOOP: Final = "com.amazon.coral.service#LoopDetectedException"
 _ACCESS_DENIED: Final = "com.amazon.coral.service#AccessDeniedException"
 _NO_REQUEST: Final = ClientRequest("", "", (), b"")
-
-Handler = Callable[[ClientRequest], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,18 @@ class DataServer(web.Server):
         options: bounds and looks.
         emit: takes events.
         answer_now: answers hits at once, where there is a fast door.
+        look_up: looks up for the fast door what it cannot answer at once.
     """
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Answers,
         *,
         is_loop: Callable[[ClientRequest], bool],
         options: HttpOptions,
         emit: Emit,
         answer_now: AnswerNow | None = None,
+        look_up: LookUp | None = None,
     ) -> None:
         limits = options.limits
         super().__init__(
@@ -104,7 +105,7 @@ class DataServer(web.Server):
             server_name=options.server_name,
             cross_origin=options.cross_origin,
         )
-        self._door = self._made_door(answer_now) if answer_now is not None else None
+        self._door = self._made_door(answer_now, look_up) if answer_now is not None else None
         self._body_limits = BodyLimits(limits.body_bytes_max, limits.keepalive_s)
         self.bodies = Budget("http.bodies_bytes_max", limits.bodies_bytes_max)
         self.in_flight = 0
@@ -116,7 +117,7 @@ class DataServer(web.Server):
             return DoorConnection(self, self._door, loop=self._loop, **self._kwargs)
         return Connection(self, loop=self._loop, **self._kwargs)
 
-    def _made_door(self, answer_now: AnswerNow) -> FastDoor:
+    def _made_door(self, answer_now: AnswerNow, look_up: LookUp | None) -> FastDoor:
         limits = self._options.limits
         return FastDoor(
             answer_now=answer_now,
@@ -124,6 +125,7 @@ class DataServer(web.Server):
             layouts=HeadLayouts(head_bytes_max=limits.header_bytes_max),
             body_bytes_max=limits.body_bytes_max,
             failed=self._tell_bug,
+            looks_up=look_up,
         )
 
     @property
@@ -174,11 +176,16 @@ class DataServer(web.Server):
             response.force_close()
         return response
 
-    async def answer(self, received: ClientRequest) -> Answer:
-        """Answer a request that was read; whatever is wrong becomes an answer too."""
+    async def answer(self, received: ClientRequest, answers: Answers | None = None) -> Answer:
+        """Answer a request that was read; whatever is wrong becomes an answer too.
+
+        Args:
+            received: the request.
+            answers: answers it; None for the handler of all.
+        """
         try:
             self._check_sender(received)
-            return await self._handler(received)
+            return await (answers or self._handler)(received)
         except ProxyError as error:
             return error_answer(error)
         except Exception as error:  # noqa: BLE001 - one request fails, the process goes on

@@ -25,7 +25,7 @@ from proxy.flow.exchange import Exchange, pass_on
 from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock
 from proxy.flow.query_path import QueryPath
-from proxy.flow.read_path import ReadPath
+from proxy.flow.read_path import ReadPath, Seen
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.shadow import Shadow
 from proxy.flow.write_path import WritePath
@@ -60,11 +60,16 @@ class Dispatcher:
     def __init__(self, ports: DispatcherPorts) -> None:
         self._ports = ports
 
-    async def answer(self, request: ClientRequest) -> Answer:
-        """Answer one request, whatever it is."""
-        started_s = self._ports.clock.monotonic_s()
+    async def answer(self, request: ClientRequest, seen: Seen | None = None) -> Answer:
+        """Answer one request, whatever it is.
+
+        Args:
+            request: a client's.
+            seen: what a lookup for it saw just now, where there was one.
+        """
+        started_s = self._ports.clock.monotonic_s() if seen is None else seen.asked_s
         try:
-            answer = await self._route(request)
+            answer = await self._route(request, seen)
         except ProxyError as error:
             answer = error_answer(error)
         self._ports.emit(
@@ -79,7 +84,7 @@ class Dispatcher:
         )
         return answer
 
-    async def _route(self, request: ClientRequest) -> Answer:
+    async def _route(self, request: ClientRequest, seen: Seen | None) -> Answer:
         if _can_act(request) and not _is_signed(request):
             # Signing it with our own credentials would let a caller in whom DynamoDB refuses.
             raise RequestRejected(MISSING_TOKEN, "Request is missing Authentication Token")
@@ -94,7 +99,9 @@ class Dispatcher:
                 return await self._ports.shadow.answer(plan, request)
             case ReadPlan():
                 sent_s = self._ports.clock.monotonic_s()
-                answer = await self._ports.reads.answer(plan, request)
+                # The lookup may have taken a while, in which the table's policy was switched.
+                still = seen if seen is not None and seen.plan.policy is plan.policy else None
+                answer = await self._ports.reads.answer(plan, request, still)
                 if answer.outcome is Outcome.MISS:
                     self._heed(plan.get.table, plan.get.key, answer, sent_s)
                 return answer

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
 from proxy.core.fetches import FetchPlan
 from proxy.core.item_size import read_units
-from proxy.core.near_copy import Copy, NearHit
+from proxy.core.near_copy import NearHit
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
@@ -28,10 +28,22 @@ from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
+from proxy.flow.hit_answers import answer_of, body_of, near_answer, near_hit, store_hit
 from proxy.flow.hot_reads import HotReads
-from proxy.flow.near_reads import NEAR, NEAR_NEGATIVE, NearReads
+from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.tasks import TaskOwner
+
+
+class Seen(NamedTuple):
+    """What a lookup for a plain read saw, if that was no answer; asked for at `asked_s`.
+
+    `sighting` is None where the store did not answer.
+    """
+
+    plan: ReadPlan
+    sighting: Sighting | None
+    asked_s: float
 
 
 class NotUnderstoodError(Exception):
@@ -65,15 +77,22 @@ class ReadPath:
         self._hot = ports.hot
         self._refreshing: set[CacheKey] = set()
 
-    async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
+    async def answer(
+        self, plan: ReadPlan, request: ClientRequest, seen: Seen | None = None
+    ) -> Answer:
         """Answer one GetItem.
+
+        Args:
+            plan: of the request.
+            request: goes upstream where no entry of ours can answer it.
+            seen: of `look_up` just now, where that was asked.
 
         Raises:
             UpstreamFailed: upstream gave no answer and no entry may stand in for it.
             NotCached: only the store may answer, and cannot.
         """
         try:
-            return await self._answer(plan, request)
+            return await self._answer(plan, request, seen)
         except NotUnderstoodError:
             # A reply in a shape of tomorrow: let upstream answer the very question itself.
             reply = await self._ports.exchange.forward(request, plan.table)
@@ -99,7 +118,7 @@ class ReadPath:
             self._hot.sample(plan)
         self._ports.witness.served(plan, copy.entry)
         if hit is None:
-            hit = copy.hit = _near_hit(plan, copy, now_s)
+            hit = copy.hit = near_hit(plan, copy, now_s)
         if hit.ending:
             self._ports.ahead.served(plan, copy.entry, copy.store_now_ms(now_s))
         return hit
@@ -114,23 +133,54 @@ class ReadPath:
         if entry.soft_ms - store_now_ms < AHEAD_MS_MAX:
             self._ports.ahead.served(plan, entry, store_now_ms)
         self._tell_hit(plan, entry)
-        return _near_answer(plan, entry, store_now_ms)
+        return near_answer(plan, entry, store_now_ms)
 
-    async def _answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
-        if (reason := self.why_bypass(plan)) is not None:
+    async def look_up(self, plan: ReadPlan) -> NearHit | Seen | None:
+        """Answer a plain read by one lookup, if the store has a fresh entry.
+
+        It is for the caller to tell what the hit saved.
+
+        Returns:
+            What was seen, for `answer` to go on with; None where the store may not be asked.
+        """
+        if self.why_bypass(plan) is not None:
+            return None
+        ports, asked_s = self._ports, self._ports.clock.monotonic_s()
+        sighting = await self._look_up(plan)
+        if sighting is None or (entry := sighting.entry) is None:
+            return Seen(plan, sighting, asked_s)
+        now_ms = sighting.store_now_ms
+        if plan.judge(entry, now_ms) is not Verdict.FRESH:
+            return Seen(plan, sighting, asked_s)
+        ports.note(plan.table)
+        if entry.soft_ms - now_ms < AHEAD_MS_MAX and sighting.state is not RecordState.LEASED:
+            ports.ahead.served(plan, entry, now_ms)
+        ports.witness.served(plan, entry)
+        return store_hit(plan, entry, now_ms)
+
+    async def _answer(self, plan: ReadPlan, request: ClientRequest, seen: Seen | None) -> Answer:
+        if seen is not None:
+            sighting = seen.sighting
+        elif (reason := self.why_bypass(plan)) is not None:
             return await self._bypass(plan, request, reason)
-        if (answer := self._near(plan)) is not None:
+        elif (answer := self._near(plan)) is not None:
             return answer
-        self._hot.read(plan)
-        try:
-            sighting = await self._ports.near.lookup(self._ports.store, plan)
-        except StoreUnavailable:
+        else:
+            sighting = await self._look_up(plan)
+        if sighting is None:
             return await self._bypass(plan, request, BypassReason.STORE_DOWN)
         if sighting.table_pending:
             return await self._bypass(plan, request, BypassReason.TABLE_PENDING)
         if plan.get.consistent and not plan.control.refresh:
             return await self._consistent(plan, request, sighting)
         return await self.from_sighting(plan, sighting)
+
+    async def _look_up(self, plan: ReadPlan) -> Sighting | None:
+        self._hot.read(plan)
+        try:
+            return await self._ports.near.lookup(self._ports.store, plan)
+        except StoreUnavailable:
+            return None
 
     def why_bypass(self, plan: ReadPlan) -> BypassReason | None:
         """Return why the store may not be asked about an item now, or None when it may."""
@@ -184,7 +234,7 @@ class ReadPath:
         detail: str | None = None,
     ) -> Answer:
         self._tell_hit(plan, entry)
-        return _answer_of(plan, entry, store_now_ms, outcome, detail)
+        return answer_of(plan, entry, store_now_ms, outcome, detail)
 
     def _tell_hit(self, plan: FetchPlan, entry: Entry) -> None:
         units = read_units(entry.item_bytes, consistent=False)
@@ -274,7 +324,7 @@ class ReadPath:
         outcome = Outcome.MISS if led else Outcome.COALESCED
         if landing.entry is not None:
             # Another proxy filled while we asked for the lease.
-            return self._built(plan, _body_of(plan, landing.entry), outcome)
+            return self._built(plan, body_of(plan, landing.entry), outcome)
         assert landing.fetched is not None, "a flight landed with nothing"
         fetched = landing.fetched
         understood = fetched.found is not None or fetched.failed
@@ -332,47 +382,6 @@ class ReadPath:
         answer = pass_on(reply, Outcome.BYPASS, plan.table)
         answer = answer.explained(BypassReason.CONSISTENT_READ, plan.table)
         return answer._replace(stored=stored)
-
-
-def _near_answer(plan: FetchPlan, entry: Entry, store_now_ms: int) -> Answer:
-    if entry.negative:
-        return _answer_of(plan, entry, store_now_ms, Outcome.NEGATIVE_HIT, NEAR_NEGATIVE)
-    return _answer_of(plan, entry, store_now_ms, Outcome.HIT, NEAR)
-
-
-def _near_hit(plan: ReadPlan, copy: Copy, now_s: float) -> NearHit:
-    entry, now_ms = copy.entry, copy.store_now_ms(now_s)
-    answer = _near_answer(plan, entry, now_ms)
-    # While the time to live stays the same, so does all else, except that the policy's may end.
-    same_until_ms = entry.soft_ms - 1000 * _ttl_s(entry, now_ms)
-    fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
-    until_ms = min(same_until_ms, entry.filled_ms + fresh_ms)
-    units = read_units(entry.item_bytes, consistent=False)
-    ending = entry.soft_ms - now_ms < AHEAD_MS_MAX
-    return NearHit(answer, plan.policy, units, until_s=copy.before_s(until_ms), ending=ending)
-
-
-def _answer_of(
-    plan: FetchPlan, entry: Entry, store_now_ms: int, outcome: Outcome, detail: str | None
-) -> Answer:
-    body = _body_of(plan, entry)
-    return Answer(
-        *(200, (), body, outcome),
-        table=plan.table,
-        crc32=entry.crc32 if body is entry.body else checksum(body),
-        ttl_s=_ttl_s(entry, store_now_ms),
-        detail=detail,
-    )
-
-
-def _ttl_s(entry: Entry, store_now_ms: int) -> int:
-    return (entry.soft_ms - store_now_ms) // 1000
-
-
-def _body_of(plan: FetchPlan, entry: Entry) -> bytes:
-    """Answer from an entry, which may be a partial one only if this very read asked for it."""
-    assert entry.covers(plan.names), "an entry that lacks what this read asks for"
-    return plan.answer_body(entry.body, None)
 
 
 def why_bypass(store: Store, policy: TablePolicy, *, owed: bool) -> BypassReason | None:

@@ -28,6 +28,7 @@ from proxy.edge.metrics import Metrics, MetricsIdentity
 from proxy.flow.at_once import AtOnce
 from proxy.flow.events import Event
 from proxy.flow.exchange import checksum
+from proxy.flow.hit_tally import HitTally
 
 TABLE: Final = TableName("bench")
 LIMITS: Final = HttpLimits(
@@ -65,7 +66,7 @@ class Process:
             body = item_body(number, item_bytes)
             self._held[space.item(TABLE, key_of(number)).cache_key] = body, checksum(body)
         plans = PlanMemo(space, lambda _: policy, bytes_max=16 * 1024 * 1024)
-        self.at_once = AtOnce(plans, self._near, clock=self.clock, emit=self.emit)
+        self.at_once = AtOnce(plans, self._near, clock=self.clock, tally=HitTally(self.emit))
 
     def emit(self, event: Event) -> None:
         """Count and log, as the proxy does."""

@@ -10,7 +10,7 @@ from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import CacheKey, Outcome
 from proxy.flow.events import CapacitySaved
 from proxy.flow.exchange import checksum
-from proxy.flow.read_path import ReadPath, ReadPorts
+from proxy.flow.read_path import ReadPath, ReadPorts, Seen
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class NearReads(ReadPath):
         )
         return NearHit(answer, plan.policy, 0.5, until_s=0)
 
-    async def answer(self, plan: ReadPlan, request: ClientRequest) -> Answer:
+    async def answer(
+        self, plan: ReadPlan, request: ClientRequest, seen: Seen | None = None
+    ) -> Answer:
         """Answer one GetItem."""
         hit = self.near(plan)
         if hit is None:
-            return await super().answer(plan, request)
+            return await super().answer(plan, request, seen)
         self._ports.emit(CapacitySaved(plan.table, hit.units))
         return hit.answer

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from proxy.core.breaker import Breaker
 from proxy.core.cache_key import KeySpace
 from proxy.core.cache_status import cache_status
+from proxy.core.near_copy import NearHit
 from proxy.core.record import Pending, decode_record
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
 from proxy.core.values import Outcome
@@ -26,6 +27,7 @@ from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.hot_reads import Sampling
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Store
+from proxy.flow.store_hits import StoreHits
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings, load_settings
@@ -104,6 +106,7 @@ class SimProxy:
     link: SimLink
     dispatcher: Dispatcher
     at_once: AtOnce | None
+    store_hits: StoreHits
 
 
 _ReadKind = tuple[str, _MakeRead, _Shown]
@@ -251,13 +254,21 @@ class Run:
         return call, answer
 
     async def _answer(self, proxy: SimProxy, request: ClientRequest) -> Answer:
-        hit = None
+        answer = await self._answer_of(proxy, request)
+        await proxy.door()
+        return answer
+
+    async def _answer_of(self, proxy: SimProxy, request: ClientRequest) -> Answer:
+        """Answer a request as the server's fast door would."""
+        found = None
         if proxy.at_once is not None and request.operation == "GetItem":
             hit = proxy.at_once.answer(request.body)
             self.outcomes["at once"] += hit is not None
-        answer = hit.answer if hit is not None else await proxy.dispatcher.answer(request)
-        await proxy.door()
-        return answer
+            found = hit or await proxy.store_hits.look_up(request.body)
+        if isinstance(found, NearHit):
+            self.outcomes["by one lookup"] += not found.until_s > 0
+            return found.answer
+        return await (found or proxy.dispatcher.answer)(request)
 
     def _ended(self, call: Call, answer: Answer) -> None:
         call.ended = self.history.tick()
@@ -303,7 +314,9 @@ class Run:
         if self._settings.near.bytes_max:
             make = partial(SimWire, door, clock, chances, self._keep)
             link.track = tracked_by(flows.near, make)
-        proxy = SimProxy(self._started, door, link, flows.dispatcher, flows.at_once)
+        proxy = SimProxy(
+            self._started, door, link, flows.dispatcher, flows.at_once, flows.store_hits
+        )
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
         return proxy

@@ -12,6 +12,7 @@ from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.listeners import DataListener
 from proxy.flow.at_once import AnswerNow
 from proxy.flow.events import Event
+from proxy.flow.store_hits import LookUp
 from tests.support.serving import Wire
 
 Handler = Callable[[ClientRequest], Awaitable[Answer]]
@@ -26,7 +27,12 @@ class Server:
     """A data server with small limits, and the events it emitted."""
 
     def __init__(
-        self, handler: Handler, *, answer_now: AnswerNow | None = None, **options: Any
+        self,
+        handler: Handler,
+        *,
+        answer_now: AnswerNow | None = None,
+        look_up: LookUp | None = None,
+        **options: Any,
     ) -> None:
         self.port = 0
         self.events: list[Event] = []
@@ -45,6 +51,7 @@ class Server:
             options=HttpOptions(HttpLimits(**limits), **shown),  # type: ignore[arg-type]
             emit=self.events.append,
             answer_now=answer_now,
+            look_up=look_up,
         )
 
     def wire(self) -> Wire:

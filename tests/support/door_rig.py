@@ -18,6 +18,8 @@ from proxy.flow.events import (
     RequestAnswered,
     UpstreamAnswered,
 )
+from proxy.flow.hit_tally import HitTally
+from proxy.flow.store_hits import StoreHits
 from tests.fakes.near_reads import HeldEntry, NearReads
 from tests.support.flow_world import TABLE, World, key_of
 from tests.support.memory_peer import MemoryPeer, turns
@@ -92,8 +94,10 @@ class DoorRig:
         reads = NearReads(proxy.reads._ports, self.held)
         dispatcher = Dispatcher(replace(proxy.dispatcher._ports, reads=reads))
         emit, clock = self.events.append, self.world.clock
-        at_once = AtOnce(proxy.plans, reads.near, clock=clock, emit=emit)
-        self._tell = at_once.tell
+        tally = HitTally(emit)
+        at_once = AtOnce(proxy.plans, reads.near, clock=clock, tally=tally)
+        hits = StoreHits(proxy.plans, reads, dispatcher.answer, clock=clock, tally=tally)
+        self._tell = tally.tell
         self.at_once = 0
         limits = HttpLimits(
             *(BODY_BYTES_MAX, bodies_bytes_max, 2048),
@@ -108,6 +112,7 @@ class DoorRig:
             ),
             emit=emit,
             answer_now=at_once.answer if door else None,
+            look_up=hits.look_up if door else None,
         )
         self.peers = [MemoryPeer(self.server) for _ in range(PEERS)]
 

@@ -14,7 +14,9 @@ from proxy.core.plan_memo import PlanMemo
 from proxy.core.policy import FencePolicy
 from proxy.edge.log import configure
 from proxy.embedded.valkey import RunningStore, start_valkey
-from proxy.flow.at_once import AtOnce
+from proxy.flow.at_once import AtOnce, nothing_at_hand
+from proxy.flow.hit_tally import HitTally
+from proxy.flow.store_hits import StoreHits
 from proxy.flow_graph import Flows
 from proxy.services import _answer_now
 from proxy.settings import load_settings
@@ -154,15 +156,17 @@ async def test_everything_started_is_ended(fake: FakeUpstream, valkey: RunningSt
 async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Switched off, not possible, or nothing to answer from: there is none; one line says why."""
+    """Switched off or not possible: there is none, and one line says why; without copies too."""
     world = World(FencePolicy())
     plans = PlanMemo(world.keys, world.policy_of, bytes_max=0)
-    at_once = AtOnce(plans, lambda _: None, clock=world.clock, emit=lambda _: None)
+    tally = HitTally(lambda _: None)
+    at_once = AtOnce(plans, lambda _: None, clock=world.clock, tally=tally)
     proxy = world.proxy()
-    flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, proxy.hot, at_once)
+    hits = StoreHits(plans, proxy.reads, proxy.dispatcher.answer, clock=world.clock, tally=tally)
+    flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, proxy.hot, at_once, hits, tally)
     settings = load_settings(environ={})
     assert await _answer_now(settings, flows) == at_once.answer
-    assert await _answer_now(settings, replace(flows, at_once=None)) is None
+    assert await _answer_now(settings, replace(flows, at_once=None)) is nothing_at_hand
     shut = load_settings(environ={}, flags={"http.fast_door": False})
     assert await _answer_now(shut, flows) is None
     configure()

@@ -433,3 +433,100 @@ async def test_an_answer_that_cannot_be_sent_is_an_error_and_told() -> None:
         answer = await made.peer.ask(PUT)
         assert answer.startswith(b"HTTP/1.1 500 ")
         assert isinstance(made.events[0], InvariantViolated)
+
+
+# --- requests that one lookup may answer ---------------------------------------------------
+
+
+class Looking(Rig):
+    """A rig whose store has an answer, or who goes on from what it saw."""
+
+    def __init__(self, **options: Any) -> None:
+        self.looked: list[bytes] = []
+        self.found: Any = NearHit(HIT, TablePolicy(), units=0.5, until_s=0)
+        super().__init__(look_up=self._look_up, **options)
+        self.answer = None
+
+    async def _look_up(self, body: bytes) -> Any:
+        self.looked.append(body)
+        await self.gate.wait()
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+@asynccontextmanager
+async def looking(**options: Any) -> AsyncIterator[Looking]:
+    """Give such a rig with one connection, which waits for a request."""
+    made = Looking(**options)
+    await turns()
+    yield made
+    await made.peer.hang_up()
+    assert (made.server.in_flight, made.server.bodies.used) == (0, 0)
+
+
+async def test_what_the_store_has_is_answered_as_the_handler_would() -> None:
+    """To the byte, and the handler is not asked."""
+    async with looking() as made:
+        short = await made.peer.ask(PLAIN)
+        assert (made.looked, made.handled) == ([BODY], [])
+        made.found = None
+        long = await made.peer.ask(PLAIN)
+        assert (made.looked, made.handled) == ([BODY, BODY], [BODY])
+        assert without_varying(short) == without_varying(long)
+
+
+@pytest.mark.parametrize("other", [BYPASS, PUT], ids=["field", "operation"])
+async def test_only_plain_reads_are_looked_up(other: bytes) -> None:
+    """All else is the handler's at once."""
+    async with looking() as made:
+        await made.peer.ask(other)
+        assert (made.looked, made.handled) == ([], [BODY])
+
+
+async def test_who_saw_something_goes_on() -> None:
+    """In the place of the handler, with the whole request."""
+    async with looking() as made:
+        requests: list[ClientRequest] = []
+
+        async def goes_on(request: ClientRequest) -> Answer:
+            requests.append(request)
+            return HIT._replace(body=b"seen")
+
+        made.found = goes_on
+        assert (await made.peer.ask(PLAIN)).endswith(b"seen")
+        (request,) = requests
+        assert (request.body, request.operation, made.handled) == (BODY, "GetItem", [])
+
+
+async def test_a_bug_in_a_lookup_is_told_and_the_handler_answers() -> None:
+    """The connection goes on."""
+    async with looking() as made:
+        made.found = ValueError("bug")
+        assert (await made.peer.ask(PLAIN)).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert made.handled == [BODY]
+        (event,) = made.events
+        assert isinstance(event, InvariantViolated)
+
+
+async def test_a_drain_during_a_lookup_makes_it_the_last_answer() -> None:
+    """It says so."""
+    async with looking() as made:
+        made.gate.clear()
+        made.peer.send(PLAIN)
+        await turns()
+        made.server.draining = True
+        made.gate.set()
+        await turns()
+        assert made.peer.transport.written.count(b"Connection: close\r\n") == 1
+        assert made.peer.transport.written.endswith(HIT.body)
+        assert made.peer.transport.closing
+
+
+async def test_who_may_not_enter_is_not_answered_by_a_lookup() -> None:
+    """The handler decides about them."""
+    async with looking() as made:
+        door = made.peer.connection._door
+        made.peer.connection._door = replace(door, admits=lambda _: False)
+        await made.peer.ask(PLAIN)
+        assert (made.looked, made.handled) == ([], [BODY])

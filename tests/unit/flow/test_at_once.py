@@ -14,6 +14,7 @@ from proxy.core.request import Answer
 from proxy.core.values import CacheKey, Mode, Outcome
 from proxy.flow.at_once import AtOnce
 from proxy.flow.events import Event, HitsAnswered
+from proxy.flow.hit_tally import HitTally
 from tests.support.flow_world import TABLE, World, key_of
 
 
@@ -40,7 +41,8 @@ class Held:
         self.asked: list[CacheKey] = []
         self.hit: NearHit | None = HIT
         plans = PlanMemo(world.keys, world.policy_of, bytes_max=1 << 20)
-        self.at_once = AtOnce(plans, self.near, clock=world.clock, emit=self.events.append)
+        self.tally = HitTally(self.events.append)
+        self.at_once = AtOnce(plans, self.near, clock=world.clock, tally=self.tally)
 
     def near(self, plan: ReadPlan) -> NearHit | None:
         """Answer what is held; the question takes a while."""
@@ -63,14 +65,14 @@ async def test_what_is_held_is_answered_and_told_later(held: Held) -> None:
     held.hit = gone = hit_of(Outcome.NEGATIVE_HIT)
     assert held.at_once.answer(body_of("a")) is gone
     assert held.events == []
-    held.at_once.tell()
+    held.tally.tell()
     hits, negative = held.events
     assert isinstance(hits, HitsAnswered)
     assert isinstance(negative, HitsAnswered)
     assert (hits.table, hits.outcome, hits.units) == (TABLE, Outcome.HIT, 1.5)
     assert (hits.latencies.count, hits.latencies.sum_s) == (3, 0.75)
     assert (negative.outcome, negative.latencies.count) == (Outcome.NEGATIVE_HIT, 1)
-    held.at_once.tell()
+    held.tally.tell()
     assert len(held.events) == 2
 
 

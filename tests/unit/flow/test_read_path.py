@@ -13,6 +13,7 @@ import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
 from proxy.core.fence import ItemIdentity, Sighting, WriteOutcome
+from proxy.core.near_copy import NearHit
 from proxy.core.policy import NearPolicy
 from proxy.core.record import Entry
 from proxy.core.request import Answer
@@ -20,6 +21,7 @@ from proxy.core.values import BypassReason, FillResult, Layout, Level, Outcome
 from proxy.flow.events import CapacityConsumed, CapacitySaved, FillEnded, RefreshEnded
 from proxy.flow.fences import ItemFence
 from proxy.flow.hot_reads import Sampling
+from proxy.flow.read_path import Seen
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED, UNAVAILABLE
 from tests.fakes.memory_store import MemoryStore
 from tests.support.flow_world import TABLE, Proxy, World, client_request, item_of, key_of, value_of
@@ -936,5 +938,55 @@ async def test_a_hot_item_is_refreshed_before_its_end(world: World, *, near: boo
     gate.release()
     await quiesce()
     assert value_of(await other.get("a")) == "2"
+    assert proxy.told(RefreshEnded) == [RefreshEnded(TABLE, replaced=True)]
+    assert other.told(RefreshEnded) == []
+
+
+# --- one lookup for a plain read -----------------------------------------------------------
+
+
+async def test_a_lookup_finds_what_is_fresh_and_tells_what_else_it_saw(proxy: Proxy) -> None:
+    """An answer, or what `answer` goes on with; a store that fails was not seen."""
+    world, plan = proxy.world, proxy.world.read_plan("a")
+    request = client_request("GetItem", {"TableName": TABLE, "Key": key_of("a")})
+    absent = await proxy.reads.look_up(plan)
+    assert isinstance(absent, Seen)
+    assert absent.sighting is not None
+    assert (await proxy.reads.answer(plan, request, absent)).outcome is Outcome.MISS
+    hit = await proxy.reads.look_up(plan)
+    assert isinstance(hit, NearHit)
+    assert hit.answer == await proxy.get("a")
+    await world.clock.sleep(FRESH_S)
+    stale = await proxy.reads.look_up(plan)
+    assert isinstance(stale, Seen)
+    assert (await proxy.reads.answer(plan, request, stale)).outcome is Outcome.STALE_HIT
+    proxy.store.fail_next(StoreFailure.TIMEOUT, step="lookup")
+    failed = await proxy.reads.look_up(plan)
+    assert failed == Seen(plan, None, world.clock.monotonic_s())
+    answer = await proxy.reads.answer(plan, request, failed)
+    assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.STORE_DOWN)
+    proxy.store.stop_serving()
+    assert await proxy.reads.look_up(plan) is None
+    assert proxy.reads.near(plan) is None
+
+
+async def test_a_lookup_has_a_hot_item_refreshed_and_counts_its_read(world: World) -> None:
+    """But not where somebody's lease says that it is being refreshed."""
+    world.put_elsewhere("a", "1")
+    world.policy = replace(world.policy, fresh_ttl_s=FRESH_S, grace_s=0.0)
+    world.sampling = Sampling(every=1)
+    proxy, other = world.proxy(), world.proxy()
+    plan = world.read_plan("a")
+    for each in (proxy, other):
+        await each.get("a")
+        for _ in range(3):
+            await each.reads.look_up(plan)
+    await world.clock.sleep(FRESH_S - 0.05)
+    gate = world.upstream.hold("GetItem")
+    assert isinstance(await proxy.reads.look_up(plan), NearHit)
+    await gate.reached()
+    assert isinstance(await other.reads.look_up(plan), NearHit)
+    gate.release()
+    await quiesce()
     assert proxy.told(RefreshEnded) == [RefreshEnded(TABLE, replaced=True)]
     assert other.told(RefreshEnded) == []
