@@ -114,15 +114,16 @@ class Courier:
             StoreUnavailable: one of the servers may not serve hits, or fails, or a record's slot
                 is moving.
         """
+        commands = [command for _, command in asked]
         try:
             homes = [self._routes.lanes_for(cache_key) for cache_key, _ in asked]
             if homes.count(homes[0]) == len(homes):
                 lane, view = homes[0].pick_serving()
                 source = lane.source  # of now: what is void by the time of the reply stays void
-                replies = await lane.submit(*(command for _, command in asked))
+                replies = await lane.submit(*commands)
                 told = [Told(reply, view, source) for reply in replies]
             else:
-                told = await _read_each(homes, [command for _, command in asked])
+                told = await _read_each(homes, commands)
         except StoreUnavailable as unavailable:
             raise self._routes.blamed(unavailable) from unavailable
         for home, each in zip(homes, told, strict=True):

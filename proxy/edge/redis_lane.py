@@ -91,11 +91,11 @@ class Lane:
             StoreUnavailable: the lane is down or full; nothing was queued.
         """
         assert commands, "a round trip without a command"
-        if not self.up:
+        if not self.up or self._pipeline is None:
             raise StoreUnavailable(StoreFailure.CLOSED, "not connected to the store")
         if len(self._queue) >= self._limits.queue_max:
             raise StoreUnavailable(StoreFailure.FULL, "too many commands wait for the store")
-        loop = asyncio.get_running_loop()
+        loop = self._pipeline.loop  # to ask asyncio which one runs is a system call before 3.12
         settled: asyncio.Future[Replies] = loop.create_future()
         self._queue.append(Submission(commands, settled))
         if not self._flushing:

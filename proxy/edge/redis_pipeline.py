@@ -57,6 +57,7 @@ class Pipeline(Receiver):
         ended: told once why the connection is of no more use, before whoever waits is.
 
     Attributes:
+        loop: that it was made in.
         wire: what commands go out on; set once, before the first `send`.
     """
 
@@ -68,7 +69,7 @@ class Pipeline(Receiver):
         pushed: Pushed,
         ended: Callable[[StoreUnavailable], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._room_came = room
         self._pushed = pushed
         self._tell_ended = ended
@@ -105,9 +106,9 @@ class Pipeline(Receiver):
         """Write all their commands at once; their futures get one reply each, errors in place."""
         patience = self._patience
         if not self._sent:
-            patience.heard_s = self._loop.time()
+            patience.heard_s = self.loop.time()
             if self._timer is None:
-                self._timer = self._loop.call_later(patience.timeout_s, self._judge)
+                self._timer = self.loop.call_later(patience.timeout_s, self._judge)
         packed: list[bytes] = []
         for submission in submissions:
             submission.sent_round = patience.round
@@ -119,7 +120,7 @@ class Pipeline(Receiver):
     def leave(self, problem: StoreUnavailable) -> None:
         """Send nothing more, and end with `problem` once what was sent has its replies."""
         self._leaving = problem
-        self._loop.call_soon(self._end_if_left)
+        self.loop.call_soon(self._end_if_left)
 
     def end(self, problem: StoreUnavailable) -> None:
         """Fail whoever waits for a reply; the connection is of no more use."""
@@ -137,7 +138,7 @@ class Pipeline(Receiver):
         """Take what the socket brought."""
         if self._ended:
             return  # a late reply is nobody's
-        self._patience.heard_s = self._loop.time()
+        self._patience.heard_s = self.loop.time()
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not _NOT_YET:
@@ -153,7 +154,7 @@ class Pipeline(Receiver):
             InvalidResponse: nobody waits for it.
         """
         if not self._ended:
-            self._patience.heard_s = self._loop.time()
+            self._patience.heard_s = self.loop.time()
             self._take(reply)
             self._room_came()
 
@@ -195,13 +196,13 @@ class Pipeline(Receiver):
         self._timer = None
         if not self._sent:
             return
-        now_s, oldest_round = self._loop.time(), self._sent[0].sent_round
+        now_s, oldest_round = self.loop.time(), self._sent[0].sent_round
         try:
             again_s = self._patience.judge(now_s, oldest_round=oldest_round)
         except StoreUnavailable as unavailable:
             self.end(unavailable)
         else:
-            self._timer = self._loop.call_later(again_s, self._judge)
+            self._timer = self.loop.call_later(again_s, self._judge)
 
 
 def broken(error: Exception) -> StoreUnavailable:

@@ -17,6 +17,8 @@ from proxy.edge.redis_tracking import Tracking
 from tests.support.hand_clock import HandClock
 from tests.support.heard_feed import HeardFeed
 
+QUEUE_MAX = 10
+
 
 async def nowhere() -> AbstractConnection:
     raise StoreUnavailable(StoreFailure.CONNECT, "there is no server")
@@ -31,14 +33,16 @@ class Lanes(Lane):
             greet=lambda _: asyncio.sleep(0),
             changed=lambda: None,
             clock=HandClock(),
-            limits=LaneLimits(1.0, 1.0, queue_max=10),
+            limits=LaneLimits(1.0, 1.0, QUEUE_MAX),
         )
         self.up = self.pushes = True
         self.asked: list[asyncio.Future[Replies]] = []
 
     def submit(self, *commands: Command) -> asyncio.Future[Replies]:
         assert commands == (("PING",),)
-        self.asked.append(super().submit(*commands))
+        if not self.up or len(self.asked) == QUEUE_MAX:
+            raise StoreUnavailable(StoreFailure.FULL, "too many commands wait for the store")
+        self.asked.append(asyncio.get_running_loop().create_future())
         return self.asked[-1]
 
 
