@@ -6,9 +6,6 @@ import pytest
 
 from tests.model.fence_model import MUTANTS, SUITE, Job, check
 
-# Tracing takes as long again, and nothing of the product is run here.
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.mark.parametrize("job", SUITE, ids=str)
 def test_no_order_of_steps_breaks_the_promise(job: Job) -> None:

@@ -14,9 +14,6 @@ from tests.model.page_model import PageScenario, explore_pages
 from tests.model.steps import Specification
 from tests.support.raw_store import RawStore
 
-# Tracing takes as long again, and unit tests cover what is run here.
-pytestmark = pytest.mark.no_cover
-
 
 def _scenario(readers: int, writers: str, options: str = "", without: str = "") -> PageScenario:
     return PageScenario(readers, tuple(writers.split()), frozenset(options.split()), without)

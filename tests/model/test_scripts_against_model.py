@@ -24,9 +24,6 @@ from tests.model.steps import Specification
 from tests.model.world import Scenario
 from tests.support.raw_store import RawStore
 
-# Tracing takes as long again, and unit tests cover what is run here.
-pytestmark = pytest.mark.no_cover
-
 
 def _scenario(readers: str, writers: str, options: str) -> Scenario:
     return Scenario(tuple(readers.split()), tuple(writers.split()), frozenset(options.split()))
