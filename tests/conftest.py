@@ -6,7 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "tests" / "unit"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -15,3 +18,13 @@ if str(ROOT) not in sys.path:
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 pytest_plugins = ["tests.support.engines"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let coverage trace unit tests only.
+
+    They cover each module by themselves; elsewhere tracing would take as long again as the test.
+    """
+    for item in items:
+        if UNIT not in item.path.parents:
+            item.add_marker("no_cover")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
+from proxy.embedded.process import LOOPBACK
 from proxy.embedded.valkey import redis_binary
-from tests.support.store_topologies import ClusterTopology, SentinelTopology
+from tests.support.store_topologies import (
+    BUS_OFFSET,
+    ClusterTopology,
+    SentinelTopology,
+    running_cluster,
+)
 from tests.support.tools import missing
 
 pytestmark = pytest.mark.store
@@ -27,8 +34,7 @@ def sentinels() -> Iterator[SentinelTopology]:
 def cluster() -> Iterator[ClusterTopology]:
     if (binary := redis_binary()) is None:
         missing("redis-server", install="apt install redis-server")
-    with closing(ClusterTopology(binary)) as topology:
-        topology.start()
+    with running_cluster(lambda: ClusterTopology(binary)) as topology:
         yield topology
 
 
@@ -54,3 +60,23 @@ def test_a_cluster_keeps_every_slot_when_a_primary_hands_over_and_when_one_dies(
     assert promoted not in before
     assert cluster.fail_over(1, kill=True) not in before
     assert len(cluster.primaries) == 3
+
+
+def test_a_cluster_whose_bus_port_was_taken_meanwhile_is_started_on_other_ports() -> None:
+    """Somebody took the port of a node's bus after we looked: all nodes get other ports."""
+    if (binary := redis_binary()) is None:
+        missing("redis-server", install="apt install redis-server")
+    built: list[ClusterTopology] = []
+    with socket.socket() as somebody:
+
+        def build() -> ClusterTopology:
+            built.append(ClusterTopology(binary))
+            if len(built) == 1:
+                somebody.bind((LOOPBACK, built[0].servers[1].port + BUS_OFFSET))
+                somebody.listen()
+            return built[-1]
+
+        with running_cluster(build) as cluster:
+            assert cluster.whole()
+    assert built == [built[0], cluster]
+    assert not built[0].servers[0].data.exists()

@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -21,15 +20,10 @@ import pytest
 from proxy.embedded.dynamodb import RunningDynamoDB
 from proxy.embedded.valkey import RunningStore
 from tests.support.proxy_process import RunningProxy, running_proxy
+from tests.support.single_writers import ITEMS, SIGNED, History
 
-ITEMS: Final = 4
 WRITES_EACH: Final = 60
 READERS: Final = 12
-SIGNED: Final = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/dynamodb/aws4_request, "
-    "SignedHeaders=host, Signature=0",
-    "Content-Type": "application/x-amz-json-1.0",
-}
 PARTITION: Final[dict[str, Any]] = {
     "KeyConditionExpression": "pk = :p",
     "ExpressionAttributeValues": {":p": {"S": "p"}},
@@ -40,17 +34,6 @@ READS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("Query", PARTITION | {"IndexName": "by-v"}),
     ("Scan", {}),
 )
-
-
-@dataclass
-class History:
-    """What clients know: per item the newest version started, acknowledged, and seen."""
-
-    started: Counter[int] = field(default_factory=Counter)
-    floor: Counter[int] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-    writers_left: int = ITEMS
 
 
 @pytest.fixture(params=["session", "strict"])

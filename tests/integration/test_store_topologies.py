@@ -33,7 +33,12 @@ from tests.support.proxy_process import REGION, RunningProxy, running_proxy
 from tests.support.redis_server import RedisServer
 from tests.support.single_writers import ITEMS, Client, History, read, write
 from tests.support.slot_moves import epoch_of, move_slot
-from tests.support.store_topologies import MASTER_NAME, ClusterTopology, SentinelTopology
+from tests.support.store_topologies import (
+    MASTER_NAME,
+    ClusterTopology,
+    SentinelTopology,
+    running_cluster,
+)
 from tests.support.tools import missing
 
 pytestmark = [pytest.mark.store, pytest.mark.engine]
@@ -142,9 +147,13 @@ def cluster() -> Iterator[ClusterTopology]:
     """Run a cluster that the test may kill."""
     if (binary := redis_binary()) is None:
         missing("redis-server", install="apt install redis-server")
-    with closing(ClusterTopology(binary)) as topology:
+
+    def build() -> ClusterTopology:
+        topology = ClusterTopology(binary)
         quick(topology.servers)
-        topology.start()
+        return topology
+
+    with running_cluster(build) as topology:
         yield topology
 
 

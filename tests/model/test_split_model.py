@@ -6,9 +6,6 @@ import pytest
 
 from tests.model.split_model import SplitScenario, explore_split
 
-# Tracing takes as long again, and nothing of the product is run here.
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.mark.parametrize(
     "scenario", [SplitScenario(3, 1), SplitScenario(2, 2)], ids=["1 writer", "2 writers"]

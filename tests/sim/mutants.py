@@ -198,7 +198,7 @@ MUTANTS: Final = (
         "forgetful-through",
         _lost_marker_stores,
         ("flush",),
-        first_seed=615,
+        first_seed=930,
     ),
     Mutant("a fill reads consistently", "strict-invalidate", _replica_fill),
     Mutant("a flight from before is not joined", "strict-invalidate", _join_any_flight),
@@ -209,18 +209,32 @@ MUTANTS: Final = (
         ("fail_over",),
     ),
     Mutant(
-        "a new incarnation is quarantined", "strict-through", _no_quarantine, ("fail_over", "kill")
+        "a new incarnation is quarantined",
+        "strict-through",
+        _no_quarantine,
+        ("fail_over", "kill"),
+        first_seed=1550,
     ),
     Mutant("an unknown outcome keeps its marker", "strict-through", _unknown_is_aborted),
     Mutant(
         "a debt makes its own process bypass",
         "session-invalidate",
         _forgotten_debts,
-        first_seed=530,
+        first_seed=660,
     ),
-    Mutant("a push during a lookup keeps its copy away", "near-invalidate", _no_placeholder),
-    Mutant("a copy stands for less than Δ", "near-invalidate", _unproven_copies),
-    Mutant("a kept answer stands as long as its copy", "near-invalidate", _kept_answers_believed),
+    Mutant(
+        "a push during a lookup keeps its copy away",
+        "near-invalidate",
+        _no_placeholder,
+        first_seed=525,
+    ),
+    Mutant("a copy stands for less than Δ", "near-invalidate", _unproven_copies, first_seed=720),
+    Mutant(
+        "a kept answer stands as long as its copy",
+        "near-invalidate",
+        _kept_answers_believed,
+        first_seed=300,
+    ),
     Mutant("own writes drop copies", "near-invalidate", _no_purge_on_own_write),
     Mutant(
         "what a lost connection told is void",
@@ -228,5 +242,10 @@ MUTANTS: Final = (
         _lost_connections_believed,
         ("flush",),
     ),
-    Mutant("what a read shows drops older copies", "near-invalidate", _copies_outlive_newer_reads),
+    Mutant(
+        "what a read shows drops older copies",
+        "near-invalidate",
+        _copies_outlive_newer_reads,
+        first_seed=140,
+    ),
 )

@@ -13,9 +13,6 @@ from tests.sim.mutants import MUTANTS, Mutant
 from tests.sim.profiles import PROFILES
 from tests.sim.simulation import simulate
 
-# Tracing takes as long again and shows nothing: unit tests cover what is run here.
-pytestmark = pytest.mark.no_cover
-
 HISTORIES: Final = 30
 """Per profile; `make sim` runs as many as one wants."""
 

@@ -19,7 +19,7 @@ from proxy.embedded.dynamodb import (
     start_ministack,
 )
 from proxy.embedded.valkey import RunningStore, redis_binary, start_valkey
-from tests.support.store_topologies import ClusterTopology, SentinelTopology
+from tests.support.store_topologies import ClusterTopology, SentinelTopology, running_cluster
 from tests.support.tools import missing
 
 NODE_MODULES = Path(__file__).parents[1] / "e2e" / "js" / "node_modules"
@@ -63,8 +63,7 @@ def cluster_store() -> Iterator[ClusterTopology]:
     """Run a cluster of three primaries with a replica each, of the machine's `redis-server`."""
     if (binary := redis_binary()) is None:
         missing("redis-server", install="apt install redis-server")
-    with closing(ClusterTopology(binary)) as topology:
-        topology.start()
+    with running_cluster(lambda: ClusterTopology(binary)) as topology:
         yield topology
 
 

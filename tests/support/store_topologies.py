@@ -10,10 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.embedded.process import LOOPBACK, POLL_S, EngineError, free_port
+from proxy.embedded.process import (
+    LOOPBACK,
+    POLL_S,
+    PORT_ATTEMPTS_MAX,
+    EngineEndedError,
+    EngineError,
+    free_port,
+    port_is_free,
+)
 from tests.support.redis_server import RedisServer, data_server
 
 SETTLE_S: Final = 60.0
@@ -215,6 +224,30 @@ class ClusterTopology:
         return nodes.count("connected") == len(self.servers) and "handshake" not in nodes
 
 
+@contextmanager
+def running_cluster(build: Callable[[], ClusterTopology]) -> Iterator[ClusterTopology]:
+    """Start a cluster and end it; start another one when a node of the first ended at once.
+
+    Between our look at a port, or at its bus's, and the node's bind somebody else may take it.
+
+    Args:
+        build: makes a cluster, each time on other ports.
+    """
+    for attempts_left in reversed(range(PORT_ATTEMPTS_MAX)):
+        topology = build()
+        try:
+            try:
+                topology.start()
+            except EngineEndedError:
+                if not attempts_left:
+                    raise
+                continue
+            yield topology
+            return
+        finally:
+            topology.close()
+
+
 def _sentinel(binary: Path, primary_port: int) -> RedisServer:
     config = "\n".join(
         [
@@ -229,7 +262,7 @@ def _sentinel(binary: Path, primary_port: int) -> RedisServer:
 
 def _node(binary: Path) -> RedisServer:
     node = data_server(binary)
-    while node.port > _PORT_MAX:  # its bus listens 10,000 ports above
+    while node.port > _PORT_MAX or not port_is_free(LOOPBACK, node.port + BUS_OFFSET):
         node.port = free_port()
     node.flags = {
         **node.flags,
