@@ -6,10 +6,10 @@ WORKDIR /src
 # The dependencies first: this layer changes with the lock only.
 COPY requirements/ requirements/
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/dynaside \
-    && /opt/build/bin/python -m pip install --quiet --require-hashes --only-binary :all: \
+    && /opt/build/bin/python -m pip install --quiet --require-hashes --no-deps --only-binary :all: \
         -r requirements/build.lock \
     && /opt/build/bin/python -m pip --python /opt/dynaside/bin/python install --quiet \
-        --require-hashes --only-binary :all: -r requirements/runtime.lock
+        --require-hashes --no-deps --only-binary :all: -r requirements/runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY config/ config/
 COPY proxy/ proxy/

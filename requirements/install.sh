@@ -2,7 +2,9 @@
 # Fill a virtual environment from a lock file: requirements/install.sh VENV LOCK SECONDS
 #
 # Creates VENV when it is missing or broken, with $PYTHON or the first Python >= 3.11 found.
-# Only wheels, only with the hashes of the lock: nothing is built and nothing unlocked gets in.
+# Only wheels, only with the hashes of the lock: nothing is built and nothing unlocked gets in. The
+# lock names everything, so pip looks for no dependency: `name[extra]` of one package would not be
+# held by the lock's `name==`, and stop the installation as soon as there is a newer release.
 set -eu
 venv=$1 lock=$2 seconds=$3
 
@@ -36,5 +38,7 @@ fi
 
 echo "installing $lock into $venv (about $seconds s)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --require-hashes --only-binary :all: -r "$lock" ||
+    --require-hashes --no-deps --only-binary :all: -r "$lock" ||
     die "could not install $lock into $venv; pip's reason stands above (does it reach the package index?)"
+wanting=$("$venv/bin/python" -m pip check) ||
+    die "$lock does not name all that its packages need; run \`make lock\`: $wanting"

@@ -72,3 +72,10 @@ def test_javascript_lock_names_no_registry() -> None:
     text = (ROOT / "tests" / "e2e" / "js" / "package-lock.json").read_text()
     assert '"resolved"' not in text
     assert '"integrity"' in text
+
+
+@pytest.mark.parametrize("installer", ["requirements/install.sh", "Dockerfile"])
+def test_only_what_is_locked_is_looked_for(installer: str) -> None:
+    """Or a newer release of a package that another one wants as `name[extra]` stops pip."""
+    text = (ROOT / installer).read_text()
+    assert 0 < text.count("--require-hashes") == text.count("--require-hashes --no-deps")
