@@ -45,7 +45,8 @@ def application(store: str, upstream: str) -> web.Application:
     """
 
     async def clients(app: web.Application) -> AsyncIterator[None]:
-        app[STORE] = Redis.from_url(store)
+        # By default redis-py refuses a request that would need a connection more than 100.
+        app[STORE] = Redis.from_url(store, max_connections=4096)
         app[UPSTREAM] = upstream
         async with aiohttp.ClientSession() as app[SESSION]:
             yield

@@ -42,13 +42,15 @@ from tests.support.proxy_process import ENVIRON, ROOT, RunningProxy, start_proxy
 from tests.support.raw_store import RawStore
 
 NEAR_SETTING: Final = "near.bytes_max"
-NEAR_BYTES: Final = 1 << 30
+NEAR_BYTES: Final = 4 << 30
+"""Room for a million copies of the smallest items, at 1,600 bytes each, and for the other cells'."""
 STORE_BYTES: Final = "4gb"
 
 SETTINGS: Final[Mapping[str, Any]] = {
     # Entries stay for the whole run, so that what is measured as a hit is one.
     "defaults.fresh_ttl_s": 86400,
     "defaults.jitter": 0,
+    "near.table_share_max": 1,
     "audit.share": 0.001,  # as it is by default: audits are part of what a hit costs
     "tables": {
         # Millions of misses would fill the store: each entry is read once, and may go.
@@ -147,6 +149,10 @@ def running_world() -> Iterator[World]:
         with on_core(cores.load):
             store = start_valkey(maxmemory=STORE_BYTES, unix_socket=True)
             stack.enter_context(closing(store))
+            with RawStore(store.address) as raw:
+                # By default a store tells of changes to a million records at most, all proxies
+                # taken together, and takes back what it told beyond that.
+                raw.run("CONFIG", "SET", "tracking-table-max-keys", "0")
             upstream = start_upstream(SIZES)
             stack.callback(upstream.child.stop)
         world = World(cores, new_folder(), store, upstream)
