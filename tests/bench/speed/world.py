@@ -43,7 +43,7 @@ from tests.support.raw_store import RawStore
 
 NEAR_SETTING: Final = "near.bytes_max"
 NEAR_BYTES: Final = 4 << 30
-"""Room for a million copies of the smallest items, at 1,600 bytes each, and for the other cells'."""
+"""Room for a million copies of the smallest items, at 1,600 bytes each, and for all other cells."""
 STORE_BYTES: Final = "4gb"
 
 SETTINGS: Final[Mapping[str, Any]] = {
