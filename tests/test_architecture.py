@@ -26,8 +26,8 @@ CORE: Final = [
     "tally", "json_text", "content_coding", "key_schema", "attributes", "policy", "request",
     "record", "fence", "shard_tree", "cache_control", "pages", "fetches", "freshness", "audit",
     "audit_gate", "item_size", "projection", "cache_key", "operations", "key_condition",
-    "page_request", "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
-    "json_cursor", "batch_fetch",
+    "page_request", "batch_get", "responses", "page_reply", "page_plan", "table_identity",
+    "batch_answer", "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
     "stream_records", "stream_answers", "stream_lag",
@@ -37,7 +37,8 @@ FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
-    "query_path", "shadow", "write_path", "mode_switch", "hit_tally", "at_once", "dispatcher",
+    "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "stream_client",
+    "stream_policies", "shard_reader", "stream_reader", "hit_tally", "at_once", "dispatcher",
     "store_hits",
 ]
 

@@ -250,10 +250,11 @@ def grow(view: StreamView, arn: str, listed: Iterable[Shard]) -> Growth:
     return Growth(added, gone, any(not known[shard_id].done for shard_id in gone))
 
 
-def awaits_children(view: StreamView) -> bool:
-    """Tell whether a shard is done whose children nobody has seen yet."""
+def childless(view: StreamView) -> list[str]:
+    """Return the shards that are done and whose children nobody has seen yet."""
     parents = {state.parent for state in view.shards.values()}
-    return any(state.done and each not in parents for each, state in view.shards.items())
+    done = (shard_id for shard_id, state in view.shards.items() if state.done)
+    return sorted(shard_id for shard_id in done if shard_id not in parents)
 
 
 @dataclass(frozen=True, slots=True)

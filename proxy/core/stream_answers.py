@@ -6,6 +6,7 @@ DescribeTable: "LatestStreamArn", "StreamSpecification".
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,12 @@ RECORDS_MAX: Final = 1000
 """Records of one answer, DynamoDB's own limit; it also ends one at 1 MB."""
 
 _OK: Final = 200
+_MONTHS: Final = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_MARCH: Final = 3
+_DAYS_TO_1970: Final = 719468  # from 1 March of the year 0
+_DATE: Final = re.compile(
+    rf"[A-Z][a-z]{{2}}, (\d\d) ({_MONTHS}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
+)
 _ITERATOR_TYPES: Final = {
     Start.LATEST: "LATEST",
     Start.HORIZON: "TRIM_HORIZON",
@@ -35,6 +42,7 @@ class StreamTrouble(StrEnum):
     THROTTLED = "throttled"
     GONE = "gone"  # no such stream, shard or table
     DENIED = "denied"  # the process's own credentials may not
+    TOO_MANY = "too-many"  # more shards than a stream of ours may have
     FAILED = "failed"  # upstream broke, was silent, or answered in a shape of tomorrow
 
 
@@ -154,6 +162,23 @@ def read_batch(status: int, body: bytes) -> Batch:
     if not isinstance(records, list):
         raise StreamRefused(StreamTrouble.FAILED)
     return Batch(records, iterator if isinstance(iterator, str) and iterator else None)
+
+
+def read_date(text: str) -> float | None:
+    """Return the seconds since the epoch that an HTTP date names, None for anything else.
+
+    Source: RFC 9110 §5.6.7, IMF-fixdate. The days are counted as in the proleptic Gregorian
+    calendar, from March on, so that a leap day is a year's last.
+    """
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    day, month_name, year, hour, minute, second = match.groups()
+    month = _MONTHS.index(month_name) // 4 + 1
+    years = int(year) - (month < _MARCH)
+    days = years * 365 + years // 4 - years // 100 + years // 400
+    days += (153 * ((month + 9) % 12) + 2) // 5 + int(day) - 1 - _DAYS_TO_1970
+    return float(days * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second))
 
 
 def _answer(status: int, body: bytes) -> dict[str, Any]:

@@ -32,6 +32,25 @@ class StreamEvent(StrEnum):
     REMOVE = "REMOVE"
 
 
+class RecordResult(StrEnum):
+    """What became of a record; a metric label."""
+
+    INVALIDATED = "invalidated"
+    SAME = "same"  # the entry shows the change already
+    ABSENT = "absent"  # nothing of the item was cached
+    POISON = "poison"  # cannot be applied: its table was voided
+    FAILED = "failed"  # the store was out: it must be applied once more
+
+
+class GapReason(StrEnum):
+    """Why all that was cached of a table was voided; a metric label."""
+
+    NEW = "new"  # nothing is known of the stream: read for the first time, another, or forgotten
+    TRIMMED = "trimmed"  # DynamoDB dropped records before they were read
+    LOST = "lost"  # a shard is not there any more, and was not read to its end
+    REFUSED = "refused"  # the store refused records of it again and again
+
+
 class PoisonReason(StrEnum):
     """Why a record cannot be applied; a metric label."""
 

@@ -20,7 +20,7 @@ from proxy.core.shard_tree import (
     Start,
     Step,
     StreamView,
-    awaits_children,
+    childless,
     grow,
     share,
 )
@@ -81,11 +81,11 @@ def test_a_stream_is_as_far_as_its_last_shard() -> None:
     assert view().as_of_ms() == 0
 
 
-def test_a_done_shard_without_a_child_awaits_one() -> None:
+def test_a_done_shard_without_a_child_is_told() -> None:
     """A split is seen a moment after the parent's end."""
-    assert awaits_children(view(a=done()))
-    assert not awaits_children(view(a=done(), b=left("a")))
-    assert not awaits_children(view(a=left()))
+    assert childless(view(a=done())) == ["a"]
+    assert childless(view(a=done(), b=left("a"))) == []
+    assert childless(view(a=left())) == []
 
 
 # What a look at upstream changes

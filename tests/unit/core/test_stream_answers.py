@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.shard_tree import Checkpoint, Shard, Start
 from proxy.core.stream_answers import (
@@ -17,6 +21,7 @@ from proxy.core.stream_answers import (
     describe_body,
     iterator_body,
     read_batch,
+    read_date,
     read_description,
     read_iterator,
     read_stream_arn,
@@ -139,3 +144,16 @@ def test_a_shape_of_tomorrow_is_a_failure(
     with pytest.raises(StreamRefused) as refused:
         read(200, body)
     assert refused.value.trouble is StreamTrouble.FAILED
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_dates_of_answers_are_read(then: datetime) -> None:
+    """As Python's own library writes them."""
+    written = format_datetime(then, usegmt=True)
+    assert read_date(written) == then.replace(microsecond=0).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "Mon, 30 Now 2026 12:00:00 GMT", "2026-11-30"])
+def test_other_texts_are_no_date(text: str) -> None:
+    """Nor are HTTP's two older forms, which nobody may send."""
+    assert read_date(text) is None
