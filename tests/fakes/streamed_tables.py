@@ -115,7 +115,6 @@ class StreamedTables(Tables):
     def _create_streamed(self, body: Json) -> Json:
         view_type = _wished(body.get("StreamSpecification", {"StreamEnabled": False}))
         super()._create_table(body)
-        self._latest.pop(body["TableName"], None)  # of a table of that name that was deleted
         if view_type is not None:
             self.enable_stream(body["TableName"], view_type)
         return {"TableDescription": self._described(self.table(body))}
