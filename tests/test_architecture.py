@@ -30,7 +30,7 @@ CORE: Final = [
     "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
-    "shard_tree", "stream_records", "stream_answers", "stream_lag",
+    "shard_tree", "stream_records", "lambda_batch", "stream_answers", "stream_lag",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [
