@@ -38,7 +38,7 @@ FLOW: Final = [
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
     "query_path", "shadow", "write_path", "mode_switch", "hit_tally", "at_once", "dispatcher",
-    "store_hits",
+    "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {

@@ -38,8 +38,8 @@ class HandedRecord:
     Args:
         identifier: what Lambda knows it by; "" where that cannot be read, which tells Lambda that
             the whole batch failed.
-        table: the table's name; None where even that cannot be read.
-        record: the record, or why it cannot be read.
+        table: the table's name; None only where the record is poison.
+        record: the record, or why it cannot be read: also because it names no table.
     """
 
     identifier: str
@@ -77,11 +77,12 @@ def _read(raw: object) -> HandedRecord:
     else:
         content, table = raw, table_of_stream(_text(raw, "eventSourceARN")) or ""
         identifier = _text(raw.get("dynamodb"), "SequenceNumber")
+    if not table:
+        return HandedRecord(identifier, None, PoisonRecord(PoisonReason.UNREADABLE))
     try:
-        record: StreamRecord | PoisonRecord = read_record(content)
+        return HandedRecord(identifier, TableName(table), read_record(content))
     except PoisonRecord as poison:
-        record = poison
-    return HandedRecord(identifier, TableName(table) if table else None, record)
+        return HandedRecord(identifier, TableName(table), poison)
 
 
 def _from_kinesis(frame: object) -> tuple[str, object]:

@@ -104,6 +104,15 @@ def test_poison_names_its_table_where_it_can() -> None:
     assert (handed.table, reason(handed)) == ("orders", PoisonReason.UNREADABLE)
 
 
+def test_record_of_no_table_is_poison() -> None:
+    """Whatever else it says: nobody knows whose item it is."""
+    strange = event("dynamodb")
+    strange["Records"][0]["eventSourceARN"] = "arn:aws:sqs:eu-central-1:123456789012:queue"
+    handed = read_batch(strange)[0]
+    assert (handed.identifier[-2:], handed.table) == ("91", None)
+    assert reason(handed) is PoisonReason.UNREADABLE
+
+
 def test_record_that_is_nothing_fails_the_whole_batch() -> None:
     """An identifier that is empty tells Lambda so."""
     (handed,) = read_batch({"Records": [17]})
