@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "store_fitness", "reserved_words", "lifecycle", "breaker",
     "tally", "json_text", "content_coding", "key_schema", "attributes", "policy", "request",
-    "record", "fence", "cache_control", "pages", "fetches", "freshness", "audit", "audit_gate",
-    "item_size", "projection", "cache_key", "operations", "key_condition", "page_request",
-    "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
+    "record", "fence", "shard_tree", "cache_control", "pages", "fetches", "freshness", "audit",
+    "audit_gate", "item_size", "projection", "cache_key", "operations", "key_condition",
+    "page_request", "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
     "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
-    "shard_tree", "stream_records", "lambda_batch", "stream_answers", "stream_lag",
+    "stream_records", "lambda_batch", "stream_answers", "stream_lag",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [

@@ -33,6 +33,15 @@ from proxy.core.values import Token
 SHARDS_MAX: Final = 10_000
 """Shards of one stream; DynamoDB keeps a day of them, about six for each partition."""
 
+STREAM_KEPT_S: Final = 2 * 86400.0
+"""How long a stream that nobody reads is remembered; after a day its records are lost anyway."""
+
+PARKED_MAX: Final = 1_000
+"""Records parked for one table; the oldest give way, and their items were invalidated."""
+
+PARKED_KEPT_S: Final = 30 * 86400.0
+"""How long parked records stay after the last one came."""
+
 
 class Start(StrEnum):
     """Where to go on in a shard; the letter stands in the store."""
@@ -111,6 +120,37 @@ class ShardState:
     def done(self) -> bool:
         """Whether nothing is left to be read."""
         return self.checkpoint.start is Start.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What one process holds of one shard until it is taken over, and what it says with each step.
+
+    Args:
+        shard_id: the shard.
+        reader: who holds it.
+        fence: under which number.
+    """
+
+    shard_id: str
+    reader: Token
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a holder keeps.
+
+    Args:
+        lease_s: how much longer it holds the shard; 0 gives it back.
+        behind_s: how long ago all changes were applied that the shard had then; None leaves it as
+            it was.
+        checkpoint: where to go on; None leaves it.
+    """
+
+    lease_s: float
+    behind_s: float | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
