@@ -30,7 +30,7 @@ CORE: Final = [
     "batch_answer", "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
-    "stream_records", "stream_answers", "stream_lag",
+    "stream_records", "lambda_batch", "stream_answers", "stream_lag",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
 ]
 FLOW: Final = [
@@ -39,7 +39,7 @@ FLOW: Final = [
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
     "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "stream_client",
     "stream_policies", "shard_reader", "stream_reader", "hit_tally", "at_once", "dispatcher",
-    "store_hits",
+    "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {

@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.core.errors import StoreUnavailable
 from proxy.core.shard_tree import Lease, StreamView, childless, grow, share
-from proxy.core.stream_answers import StreamRefused
+from proxy.core.stream_answers import StreamRefused, StreamTrouble
 from proxy.core.stream_lag import lag_of
 from proxy.core.stream_records import GapReason
 from proxy.core.values import TableName, Token
@@ -28,6 +28,8 @@ _PRESENT_LOOKS: Final = 4.0
 
 _CHILDREN_LOOKS_MAX: Final = 30
 """How often children of a closed shard are looked for at once; then as often as anything new."""
+
+_PASSING: Final = frozenset({StreamTrouble.THROTTLED, StreamTrouble.FAILED})
 
 NO_STREAM: Final = "no-stream"
 DISABLED: Final = "disabled"
@@ -173,6 +175,7 @@ class StreamReader:
             await self._grow(view)
         except StreamRefused as refused:
             self._state = refused.trouble.value
+            self._discover_soon = refused.trouble in _PASSING
             self._ports.emit(StreamTroubled(self._table, refused.trouble))
         except StoreUnavailable:
             self._discover_soon = True
