@@ -31,6 +31,7 @@ from proxy.edge.near_metrics import NearMetrics
 from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
+from proxy.edge.stream_metrics import StreamMetrics
 from proxy.edge.upstream import HttpUpstream, UpstreamOptions, is_loop
 from proxy.flow.at_once import AnswerNow, nothing_at_hand
 from proxy.flow.debts import Debts
@@ -38,10 +39,13 @@ from proxy.flow.events import Emit, Event
 from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Clock, Store
+from proxy.flow.stream_policies import StreamPolicies
+from proxy.flow.streams import Streams
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph, Flows
 from proxy.settings import Settings
 from proxy.store_graph import BuiltStore, build_store
+from proxy.stream_graph import StreamGraph
 from proxy.version import VERSION
 
 _SIGNED_SERVICE = "dynamodb"
@@ -108,14 +112,17 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
     modes = ModeSwitch(settings.policy_of, emit=emit)
-    graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
-    flows = graph.flows(upstream)
+    graph = StreamGraph(settings, keys=keys, clock=clock, emit=emit)
+    streams = graph.streams(upstream, store, built.streams, modes.policy_of)
+    lags = _read_streams(frame, streams)
+    shared = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes, lags=lags)
+    flows = shared.flows(upstream)
     _let_tell(built, flows, settings)  # nothing was awaited yet, so the store has no connection
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     is_own = partial(is_loop, instance_id=instance_id)
     server = await _data_server(settings, flows, is_own, emit)
-    _show(metrics, flows)
+    _show(metrics, flows, streams)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
@@ -129,6 +136,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
             table_default=settings.default_policy,
             tables={**settings.policies, **modes.switched},
             switched=tuple(modes.switched),
+            streams=streams.status() if streams else {},
         )
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
@@ -137,8 +145,21 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     return Services(server, ops_app, probes, tasks, debts)
 
 
-def _show(metrics: Metrics, flows: Flows) -> None:
+def _read_streams(frame: _Frame, streams: Streams | None) -> StreamPolicies | None:
+    """Read streams from now on, if there are any; return the policies of tables that may lag."""
+    if streams is None:
+        return None
+    frame.keep(streams.watch, "streams")
+    frame.stack.push_async_callback(streams.close)
+    return streams.policies
+
+
+def _show(metrics: Metrics, flows: Flows, streams: Streams | None) -> None:
     """Show at each scrape what the flows count by themselves."""
+    if streams is not None:
+        StreamMetrics(metrics.registry, streams.status)
+        for table in streams.status():
+            metrics.streams.admit(metrics.label_of(table))
     NearMetrics(metrics.registry, flows.near)
     HotMetrics(metrics.registry, flows.hot, metrics.label_of)
     metrics.ask(flows.tally.tell)

@@ -38,8 +38,8 @@ FLOW: Final = [
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
     "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "stream_client",
-    "stream_policies", "shard_reader", "stream_reader", "hit_tally", "at_once", "dispatcher",
-    "store_hits", "lambda_batches",
+    "stream_policies", "shard_reader", "stream_reader", "streams", "hit_tally", "at_once",
+    "dispatcher", "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -92,6 +92,7 @@ LONG_MODULES: Final = {
     "proxy/edge/redis_store.py": "one method per step of the port",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
     "proxy/edge/upstream_parser.py": "head, fields and the three ends of a body are one grammar",
+    "proxy/services.py": "one object of a process after the other, in order",
     "proxy/supervisor.py": "one worker's life: start, watch, restart, stop",
 }
 FUNCTION_LINES_MAX: Final = 50

@@ -38,14 +38,18 @@ class StreamPolicies:
             over = self._over[table] = policy, degraded(policy, self._lag)
         return over[1]
 
+    def distrust(self, table: TableName) -> None:
+        """Let a table be over the bound until it is judged: nobody knows its lag yet."""
+        policy = self._policy_of(table)
+        self._over[table] = policy, degraded(policy, self._lag)
+
     def judge(self, table: TableName, lag_s: float | None) -> None:
         """Take note of a table's lag now, None for an unknown one."""
         over = is_over(lag_s, self._lag)
         if over is (table in self._over):
             return
         if over:
-            policy = self._policy_of(table)
-            self._over[table] = policy, degraded(policy, self._lag)
+            self.distrust(table)
         else:
             del self._over[table]
         self._emit(StreamLagMoved(table, over))
