@@ -120,10 +120,8 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     _let_tell(built, flows, settings)  # nothing was awaited yet, so the store has no connection
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
-    is_own = partial(is_loop, instance_id=instance_id)
-    server = await _data_server(settings, flows, is_own, emit)
-    _show(metrics, flows, streams)
-    metrics.observe_in_flight(lambda: server.in_flight)
+    server = await _data_server(settings, flows, partial(is_loop, instance_id=instance_id), emit)
+    _show(metrics, flows, streams, server)
     probes, started_s = Probes(), clock.monotonic_s()
 
     def status() -> ProxyStatus:
@@ -154,8 +152,9 @@ def _read_streams(frame: _Frame, streams: Streams | None) -> StreamPolicies | No
     return streams.policies
 
 
-def _show(metrics: Metrics, flows: Flows, streams: Streams | None) -> None:
-    """Show at each scrape what the flows count by themselves."""
+def _show(metrics: Metrics, flows: Flows, streams: Streams | None, server: DataServer) -> None:
+    """Show at each scrape what is counted elsewhere."""
+    metrics.observe_in_flight(lambda: server.in_flight)
     if streams is not None:
         StreamMetrics(metrics.registry, streams.status)
         for table in streams.status():

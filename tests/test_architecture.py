@@ -80,6 +80,8 @@ LONG_MODULES: Final = {
     "proxy/configuration/sections.py": "one description per setting",
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
+    "proxy/core/shard_tree.py": "one record's shards, their places and who reads them",
+    "proxy/flow/shard_reader.py": "one shard's way: position, read, apply, keep, and every trouble",
     "proxy/core/read_plan.py": "one operation beside the other, from its bytes to its plan",
     "proxy/flow/events.py": "one value per fact",
     "proxy/flow/ports.py": "one Protocol beside the other",

@@ -44,6 +44,8 @@ class StreamEventMetrics:
         )
         self._pushed_out = counter("parked_dropped_total", "Parked records that gave way to newer.")
 
+        self._over_lag = counter("over_lag_total", "Times a table's lag went over its bound.")
+
     def admit(self, label: str) -> None:
         """Let the series of a table that has a stream begin at 0."""
         for result in RecordResult:
@@ -55,6 +57,7 @@ class StreamEventMetrics:
         for poison in PoisonReason:
             self._parked.labels(label, poison).inc(0)
         self._pushed_out.labels(label).inc(0)
+        self._over_lag.labels(label).inc(0)
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         """Return who counts which event."""
@@ -68,7 +71,7 @@ class StreamEventMetrics:
                 label_of(e.table), e.trouble
             ).inc(),
             events.StreamParked: self._on_parked,
-            events.StreamLagMoved: lambda _: None,  # a gauge of `StreamMetrics` shows it
+            events.StreamLagMoved: lambda e: self._over_lag.labels(label_of(e.table)).inc(e.over),
         }
 
     def _on_parked(self, event: events.StreamParked) -> None:
