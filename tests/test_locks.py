@@ -49,7 +49,7 @@ def test_lock_satisfies_pyproject(lock: str, requirements: list[Requirement]) ->
     assert unmet == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("part", ["runtime", "build", "demo"])
+@pytest.mark.parametrize("part", ["runtime", "build", "demo", "lambda"])
 def test_locks_of_one_environment_agree(part: str) -> None:
     """What runs in production and in the demo is what the tests ran with, to the version."""
     everything = locked("dev")
