@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +11,9 @@ from hypothesis import strategies as st
 
 from proxy.core.lambda_batch import HandedRecord, StrangeEvent, failure, read_batch
 from proxy.core.stream_records import StreamEvent, StreamRecord
+from tests.support.lambda_function import lambda_event
 
-EVENTS = Path(__file__).parents[2] / "support" / "lambda_events"
 KEYS = {"pk": {"S": "order#101"}, "sk": {"N": "1"}}
-
-
-def event(name: str) -> dict[str, Any]:
-    """Return an invocation as Lambda makes it."""
-    content: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
-    return content
 
 
 def kinesis(data: object) -> dict[str, Any]:
@@ -38,7 +30,7 @@ def read(handed: HandedRecord) -> StreamRecord:
 
 def test_batch_of_a_tables_stream_is_read() -> None:
     """In order; each record is known by its sequence number, and its table by the stream."""
-    batch = read_batch(event("dynamodb"))
+    batch = read_batch(lambda_event("dynamodb"))
     assert [handed.identifier[-2:] for handed in batch] == ["91", "92", "93"]
     assert {handed.table for handed in batch} == {"orders"}
     records = [read(handed) for handed in batch]
@@ -55,13 +47,13 @@ def test_batch_of_a_tables_stream_is_read() -> None:
 
 def test_deletion_by_time_to_live_is_a_removal() -> None:
     """Whoever did it."""
-    (handed,) = read_batch(event("time_to_live"))
+    (handed,) = read_batch(lambda_event("time_to_live"))
     assert (read(handed).event, read(handed).tells_after) == (StreamEvent.REMOVE, True)
 
 
 def test_batch_of_kinesis_is_read() -> None:
     """Known by Kinesis' own numbers, whatever precision its times have; in any order."""
-    batch = read_batch(event("kinesis"))
+    batch = read_batch(lambda_event("kinesis"))
     assert [handed.identifier[:4] for handed in batch] == ["4959"] * 2
     assert len({handed.identifier for handed in batch}) == 2
     assert {handed.table for handed in batch} == {"orders"}
@@ -91,7 +83,7 @@ def test_kinesis_record_of_somebody_else_is_poison(data: object) -> None:
 
 def test_poison_names_its_table_where_it_can() -> None:
     """The stream tells it, or Kinesis' payload."""
-    spoiled = event("dynamodb")
+    spoiled = lambda_event("dynamodb")
     del spoiled["Records"][0]["dynamodb"]["Keys"]
     handed, *others = read_batch(spoiled)
     assert (handed.table, handed.record) == ("orders", None)
@@ -105,7 +97,7 @@ def test_poison_names_its_table_where_it_can() -> None:
 
 def test_record_may_be_of_an_unknown_table() -> None:
     """Where nothing that a table's stream is called by stands with it."""
-    strange = event("dynamodb")
+    strange = lambda_event("dynamodb")
     strange["Records"][0]["eventSourceARN"] = "arn:aws:sqs:eu-central-1:123456789012:queue"
     handed = read_batch(strange)[0]
     assert (handed.identifier[-2:], handed.table) == ("91", None)
