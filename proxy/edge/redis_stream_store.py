@@ -96,8 +96,9 @@ class RedisStreamStore:
 
     async def grow_stream(self, stream_key: CacheKey, arn: str, growth: Growth) -> bool:
         """Add and drop shards."""
-        added = ((each.shard_id, each.parent or "", each.start.value) for each in growth.added)
-        words = (arn, len(growth.gone), *growth.gone, *(word for each in added for word in each))
+        words: list[bytes | int | str] = [arn, len(growth.gone), *growth.gone]
+        for each in growth.added:
+            words += each.shard_id, each.parent or "", each.start.value
         return bool(await self._step(stream_key, "grow", *words))
 
     async def claim_shard(

@@ -207,7 +207,7 @@ async def test_one_reader_per_interval_looks_at_upstream(world: World) -> None:
     """And all readers are known to be there; who only watches is not."""
     assert (await world.look(ME)).due
     second = await world.look(YOU)
-    assert (second.due, second.readers) == (False, {ME, YOU})
+    assert (second.due, second.readers) == (False, frozenset({ME, YOU}))
     assert (await world.look()).readers == {ME, YOU}
 
 
@@ -272,7 +272,7 @@ async def test_another_stream_forgets_all_shards_but_no_reader(world: World) -> 
     await world.grow(root("a"), root("b"))
     assert await world.grow(root("b"), arn=ARN + "1", gone=("b",))
     seen = await world.look(ME)
-    assert (seen.arn, list(seen.shards), seen.readers) == (ARN + "1", ["b"], {ME})
+    assert (seen.arn, list(seen.shards), seen.readers) == (ARN + "1", ["b"], frozenset({ME}))
     assert not seen.due
 
 
