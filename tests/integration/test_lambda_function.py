@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from proxy.core.errors import SettingsInvalid
 from proxy.core.lambda_batch import StrangeEvent
 from proxy.core.values import TableName
 from proxy.edge.clock import SystemClock
+from proxy.embedded.dynamodb import RunningDynamoDB
 from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from tests.fakes.fake_stream_records import without_keys
@@ -47,6 +49,17 @@ class ShiftedClock(SystemClock):
         return self._since_s + self.shift_s
 
 
+def environ_of(store: RunningStore) -> dict[str, str]:
+    """Return a function's environment."""
+    return {
+        "AWS_REGION": REGION,
+        "DYNASIDE__STORE__URL": store.url,
+        "DYNASIDE__STORE__NAMESPACE": NAMESPACE,
+        "DYNASIDE__STORE__LANES": "1",
+        "DYNASIDE__STORE__QUARANTINE_S": "0",
+    }
+
+
 class Subject:
     """The function, the table's stream, and a proxy in front of the table."""
 
@@ -55,13 +68,7 @@ class Subject:
         self.proxy = proxy
         self.store = store
         self.clock = ShiftedClock()
-        self.environ = {
-            "AWS_REGION": REGION,
-            "DYNASIDE__STORE__URL": store.url,
-            "DYNASIDE__STORE__NAMESPACE": NAMESPACE,
-            "DYNASIDE__STORE__LANES": "1",
-            "DYNASIDE__STORE__QUARANTINE_S": "0",
-        }
+        self.environ = environ_of(store)
         self.function = load_handler().Function(self.environ, self.clock)
         self._seen = 0
 
@@ -130,14 +137,14 @@ def from_stream(records: list[Json], table: str = "t") -> Json:
     return {"Records": [{**record, "eventSourceARN": arn} for record in records]}
 
 
-def from_kinesis(records: list[Json]) -> Json:
+def from_kinesis(records: list[Json], table: str = "t") -> Json:
     """Return the same as Lambda hands them over from Kinesis."""
     event = lambda_event("kinesis")
     frame, *_ = event["Records"]
     framed = []
     for number, record in enumerate(records):
         change = {**record["dynamodb"], "ApproximateCreationDateTime": 1796021285120}
-        payload = {**record, "tableName": "t", "recordFormat": "application/json"}
+        payload = {**record, "tableName": table, "recordFormat": "application/json"}
         data = base64.b64encode(json.dumps({**payload, "dynamodb": change}).encode()).decode()
         content = {**frame["kinesis"], "sequenceNumber": str(number), "data": data}
         framed.append({**frame, "kinesis": content})
@@ -163,6 +170,44 @@ async def test_own_write_keeps_its_entry(subject: Subject, framed: Any) -> None:
     assert len(records) == 1
     assert await subject.invoke(framed(records)) == DONE
     assert await subject.read("a") == ("2", "hit")
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("log_as_before")
+@pytest.mark.parametrize("framed", [from_stream, from_kinesis])
+async def test_records_of_an_engine_are_applied(
+    dynamodb: RunningDynamoDB, empty_valkey: RunningStore, framed: Any
+) -> None:
+    """As they come from a DynamoDB that is not ours: written, changed and deleted."""
+    client, table = WireClient(dynamodb.endpoint), f"lambda-{uuid.uuid4().hex[:8]}"
+    specification = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    definition = {
+        "TableName": table,
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+        "StreamSpecification": specification,
+    }
+    arn = (await client.call("CreateTable", definition))["TableDescription"]["LatestStreamArn"]
+    settings = {"store.namespace": NAMESPACE, "near.bytes_max": 0}
+    function = load_handler().Function(environ_of(empty_valkey))
+    wanted = {"TableName": table, "Key": {"pk": {"S": "a"}}}
+    upstream = dynamodb.endpoint
+    async with serving(upstream, store=empty_valkey.url, settings=settings) as proxy:
+        for number in ("1", "2", None):
+            before = await proxy.call("GetItem", wanted)
+            item_now = {"pk": {"S": "a"}, "n": {"N": number}}
+            if number is None:
+                await client.call("DeleteItem", wanted)
+            else:
+                await client.call("PutItem", {"TableName": table, "Item": item_now})
+            assert (await proxy.call("GetItem", wanted)).content == before.content
+            records = await all_records(client, arn)
+            event = framed(records[-1:], table)
+            assert await asyncio.to_thread(function, event, Invocation()) == DONE
+            after = (await proxy.call("GetItem", wanted)).content
+            assert after == ({} if number is None else {"Item": item_now})
+    await asyncio.to_thread(function.close)
 
 
 async def test_deletion_by_time_to_live_is_seen(subject: Subject) -> None:
