@@ -27,7 +27,8 @@ from proxy.settings import Settings
 class BuiltStore:
     """The store, what keeps it connected while it is awaited, and what is wrong with it.
 
-    `track` lets its connections tell of changes, before they are made.
+    `streams` is what readers of streams need besides. `track` lets its connections tell of
+    changes, before they are made.
     """
 
     store: RedisStore

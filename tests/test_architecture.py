@@ -37,9 +37,9 @@ FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
-    "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "stream_client",
-    "stream_policies", "shard_reader", "stream_reader", "streams", "hit_tally", "at_once",
-    "dispatcher", "store_hits", "lambda_batches",
+    "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "parking", "replaying",
+    "stream_client", "stream_policies", "shard_reader", "stream_reader", "streams", "hit_tally",
+    "at_once", "dispatcher", "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {

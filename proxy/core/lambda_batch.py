@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from proxy.core.errors import ProxyError
 from proxy.core.stream_records import (
-    PoisonReason,
     PoisonRecord,
     StreamRecord,
     read_record,
@@ -38,13 +37,18 @@ class HandedRecord:
     Args:
         identifier: what Lambda knows it by; "" where that cannot be read, which tells Lambda that
             the whole batch failed.
-        table: the table's name; None only where the record is poison.
-        record: the record, or why it cannot be read: also because it names no table.
+        table: the table's name; None where even that cannot be read.
+        content: the record as it came, for Kinesis its payload.
+        record: the record, None where it cannot be read.
+        ordered: whether the records of an item come in the order of its changes, each once. From
+            Kinesis they may not.
     """
 
     identifier: str
     table: TableName | None
-    record: StreamRecord | PoisonRecord
+    content: object
+    record: StreamRecord | None
+    ordered: bool
 
 
 def read_batch(event: object) -> list[HandedRecord]:
@@ -69,30 +73,30 @@ def failure(identifier: str | None) -> dict[str, Any]:
 
 
 def _read(raw: object) -> HandedRecord:
-    if not isinstance(raw, Mapping):
-        return HandedRecord("", None, PoisonRecord(PoisonReason.UNREADABLE))
-    if raw.get("eventSource") == _KINESIS:
-        identifier, content = _from_kinesis(raw.get("kinesis"))
-        table = _text(content, "tableName")
-    else:
-        content, table = raw, table_of_stream(_text(raw, "eventSourceARN")) or ""
-        identifier = _text(raw.get("dynamodb"), "SequenceNumber")
-    if not table:
-        return HandedRecord(identifier, None, PoisonRecord(PoisonReason.UNREADABLE))
-    try:
-        return HandedRecord(identifier, TableName(table), read_record(content))
-    except PoisonRecord as poison:
-        return HandedRecord(identifier, TableName(table), poison)
+    if isinstance(raw, Mapping) and raw.get("eventSource") == _KINESIS:
+        frame = raw.get("kinesis")
+        payload = _payload(_text(frame, "data"))
+        table = _text(payload, "tableName")
+        return _handed(_text(frame, "sequenceNumber"), table, payload, ordered=False)
+    change = raw.get("dynamodb") if isinstance(raw, Mapping) else None
+    table = table_of_stream(_text(raw, "eventSourceARN")) or ""
+    return _handed(_text(change, "SequenceNumber"), table, raw, ordered=True)
 
 
-def _from_kinesis(frame: object) -> tuple[str, object]:
-    """Return a Kinesis record's sequence number, and its data parsed; None if it is no JSON."""
+def _handed(identifier: str, table: str, content: object, *, ordered: bool) -> HandedRecord:
     try:
-        return _text(frame, "sequenceNumber"), json.loads(
-            binascii.a2b_base64(_text(frame, "data"), strict_mode=True)
-        )
+        record = read_record(content)
+    except PoisonRecord:  # whoever applies it finds the same, and says why
+        record = None
+    return HandedRecord(identifier, TableName(table) if table else None, content, record, ordered)
+
+
+def _payload(data: str) -> object:
+    """Return the content of a Kinesis record, None where it is no JSON."""
+    try:
+        return json.loads(binascii.a2b_base64(data, strict_mode=True))
     except (ValueError, RecursionError):  # binascii's own error is a ValueError
-        return _text(frame, "sequenceNumber"), None
+        return None
 
 
 def _text(told: object, name: str) -> str:

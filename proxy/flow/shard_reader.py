@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreUnavailable
-from proxy.core.json_text import compact
 from proxy.core.shard_tree import Checkpoint, Kept, Lease, Start, Step
 from proxy.core.stream_answers import StreamRefused, StreamTrouble
 from proxy.core.stream_lag import behind_s
@@ -28,10 +27,10 @@ from proxy.core.values import TableName
 from proxy.flow.events import (
     Emit,
     StreamGap,
-    StreamParked,
     StreamRecordsApplied,
     StreamTroubled,
 )
+from proxy.flow.parking import Parking
 from proxy.flow.ports import Clock, StreamStore
 from proxy.flow.stream_client import Got, StreamClient
 from proxy.flow.stream_effects import StreamEffects
@@ -46,9 +45,6 @@ BYTES_PER_S: Final = 1_500_000
 
 TRIES_MAX: Final = 8
 """How often a record is tried that the store refuses while it takes others."""
-
-PARKED_BYTES_MAX: Final = 16 * 1024
-"""Of a larger record only its place is parked."""
 
 _BACKOFF_S: Final = 0.1
 _BACKOFF_S_MAX: Final = 5.0
@@ -114,6 +110,7 @@ class ShardReader:
         self._lease = lease
         self._at = checkpoint
         self._stream_key = ports.keys.stream_key(table)
+        self._parking = Parking(ports.streams, keys=ports.keys, emit=ports.emit)
         self._failures = 0
         self._idle_s = POLL_S
         self.leaving = False
@@ -233,20 +230,10 @@ class ShardReader:
                 return
 
     async def _park(self, record: object, reason: PoisonReason) -> None:
-        parked = self._parked(record, reason)
-        key = self._ports.keys.parked_key(self._table)
-        pushed_out = await self._surely(lambda: self._ports.streams.park(key, parked))
-        self._ports.emit(StreamParked(self._table, reason, pushed_out))
-
-    def _parked(self, record: object, reason: PoisonReason) -> bytes:
-        told = {"table": self._table, "shard": self._lease.shard_id, "reason": reason.value}
-        try:
-            parked = compact({**told, "record": record})
-        except ValueError:
-            parked = b""
-        if 0 < len(parked) <= PARKED_BYTES_MAX:
-            return parked
-        return compact({**told, "sequence": _sequence(record)})
+        shard_id = self._lease.shard_id
+        await self._surely(
+            lambda: self._parking.park(self._table, record, reason, shard_id=shard_id)
+        )
 
     async def _void(self, reason: GapReason) -> None:
         await self._surely(lambda: self._ports.effects.void(self._table))
@@ -289,7 +276,3 @@ def _place(records: Sequence[Any]) -> tuple[float | None, str]:
         if sequence:
             break
     return created_s, sequence
-
-
-def _sequence(record: object) -> str:
-    return _place([record])[1]

@@ -169,7 +169,7 @@ async def test_own_writes_keep_their_entries(endpoint: str, valkey: RunningStore
     async with serving(endpoint, store=valkey.url, settings=settings) as proxy:
         await caught_up(proxy, table=table)
         for number in range(3):
-            item = {"pk": {"S": f"k{number}"}, "v": {"S": "1"}, "n": {"N": "1.50"}}
+            item: Json = {"pk": {"S": f"k{number}"}, "v": {"S": "1"}, "n": {"N": "1.50"}}
             item["set"] = {"SS": ["b", "a"]}
             reply = await proxy.call("PutItem", {"TableName": table.name, "Item": item})
             assert reply.status == 200
@@ -214,7 +214,7 @@ async def test_a_table_without_a_stream_degrades_and_stays_ready(
     async with serving(endpoint, store=valkey.url, settings=settings) as proxy:
 
         async def told() -> bool:
-            return (await status(proxy, table))["state"] == "no-stream"
+            return bool((await status(proxy, table))["state"] == "no-stream")
 
         await until_told(told)
         assert [(await get(proxy, table, "a"))[1] for _ in range(3)] == [False] * 3

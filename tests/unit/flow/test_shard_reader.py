@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure
-from proxy.core.shard_tree import Checkpoint, ShardState, Start
+from proxy.core.shard_tree import Checkpoint, Start
 from proxy.core.stream_answers import StreamTrouble
 from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.values import Outcome
 from proxy.flow.events import StreamGap, StreamParked, StreamTroubled
-from proxy.flow.shard_reader import PARKED_BYTES_MAX, POLL_S, TRIES_MAX, ShardReader
+from proxy.flow.shard_reader import POLL_S, TRIES_MAX, ShardReader
 from tests.fakes.memory_store import Step
 from tests.support.flow_world import TABLE, World
 from tests.support.stream_world import Reading, StreamRig
@@ -275,16 +275,6 @@ async def test_poison_is_parked_and_reading_goes_on(rig: StreamRig) -> None:
     )
     assert parked["record"]["eventName"] == "TRUNCATE"
     assert reading.told(StreamParked) == [StreamParked(TABLE, PoisonReason.UNKNOWN_EVENT, 0)]
-
-
-async def test_of_a_large_record_only_the_place_is_parked(rig: StreamRig) -> None:
-    """So is one that JSON cannot spell."""
-    reading = rig.reading()
-    shard = reading.shard("a", ShardState(None, HORIZON))
-    large = {"dynamodb": {"SequenceNumber": "9"}, "more": "x" * PARKED_BYTES_MAX}
-    for record, sequence in ((large, "9"), (float("nan"), "")):
-        told = json.loads(shard._parked(record, PoisonReason.UNREADABLE))
-        assert (told["sequence"], "record" in told) == (sequence, False)
 
 
 async def test_a_record_that_the_store_refuses_again_and_again_is_parked(
