@@ -184,7 +184,7 @@ STREAM_FAULTS: Final = (
 
 def _stream_profiles() -> Iterator[Profile]:
     """With somebody who writes past every proxy, and what proxies learn of it from the stream."""
-    within_bound = partial(older_than, age_s_max=LAG_MAX_S + LOOK_S + SHORT_TTL_S + SLACK_S)
+    within_bound = partial(older_than, age_s_max=LAG_MAX_S + LOOK_S + SLACK_S)
     for mode in ("invalidate", "through"):
         common = {**TIMES, **STREAMS, "defaults.write_mode": (mode,)}
         for over_lag in ("short_ttl", "bypass"):
