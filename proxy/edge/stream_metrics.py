@@ -29,22 +29,26 @@ class StreamEventMetrics:
 
     def __init__(self, registry: CollectorRegistry, label_of: Callable[[TableName], str]) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"dynaside_stream_{name}", text, ("table", *labels), registry=registry)
+            return Counter(f"dynaside_{name}", text, ("table", *labels), registry=registry)
 
         self._label_of = label_of
-        self._records = counter("records_total", "Records read, by what they did.", "result")
+        self._records = counter("stream_records_total", "Records read, by what they did.", "result")
         self._gaps = counter(
-            "gaps_total", "Times a table was voided since records were not read.", "reason"
+            "stream_gaps_total", "Times a table was voided since records were not read.", "reason"
         )
         self._troubles = counter(
-            "troubles_total", "Requests about streams that brought nothing.", "trouble"
+            "stream_troubles_total", "Requests about streams that brought nothing.", "trouble"
         )
         self._parked = counter(
-            "parked_total", "Records parked since they could not be applied.", "reason"
+            "stream_parked_total", "Records parked since they could not be applied.", "reason"
         )
-        self._pushed_out = counter("parked_dropped_total", "Parked records that gave way to newer.")
+        self._pushed_out = counter(
+            "stream_parked_dropped_total", "Parked records that gave way to newer."
+        )
 
-        self._over_lag = counter("over_lag_total", "Times a table's lag went over its bound.")
+        self._over_lag = counter(
+            "stream_over_lag_total", "Times a table's lag went over its bound."
+        )
 
     def admit(self, label: str) -> None:
         """Let the series of a table that has a stream begin at 0."""
@@ -98,7 +102,7 @@ class StreamMetrics(Collector):
         """Yield one series per table whose stream is read."""
         status = self._status()
         for name, meaning, read in _GAUGES:
-            family = GaugeMetricFamily(f"dynaside_stream_{name}", meaning, labels=("table",))
+            family = GaugeMetricFamily(f"dynaside_{name}", meaning, labels=("table",))
             for table, each in status.items():
                 family.add_metric((table,), read(each))
             yield family
@@ -110,12 +114,20 @@ def _lag(status: StreamStatus) -> float:
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[StreamStatus], float]], ...]] = (
     (
-        "lag_seconds",
+        "stream_lag_seconds",
         "How long ago all writes of a table were known to have taken effect here; +Inf: unknown.",
         _lag,
     ),
-    ("degraded", "1 while a table's lag is over its bound.", lambda each: float(each.over)),
-    ("shards", "Shards of a table that are left to be read.", lambda each: float(each.shards)),
-    ("shards_held", "Shards of a table that this process reads.", lambda each: float(each.held)),
-    ("readers", "Processes that read a table's stream.", lambda each: float(each.readers)),
+    ("stream_degraded", "1 while a table's lag is over its bound.", lambda each: float(each.over)),
+    (
+        "stream_shards",
+        "Shards of a table that are left to be read.",
+        lambda each: float(each.shards),
+    ),
+    (
+        "stream_shards_held",
+        "Shards of a table that this process reads.",
+        lambda each: float(each.held),
+    ),
+    ("stream_readers", "Processes that read a table's stream.", lambda each: float(each.readers)),
 )

@@ -19,6 +19,7 @@ import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
@@ -114,14 +115,14 @@ async def rates(running: RunningStore, *, rounds: int) -> dict[str, dict[str, fl
 
 
 async def freshness(endpoint: str, store_url: str, *, writes: int) -> dict[str, dict[str, float]]:
-    """Return how long until a write past the proxy is seen, in ms, at each `streams.idle_poll_s`."""
+    """Return how long until a write past the proxy is seen, in ms, by `idle_poll_s`."""
     found: dict[str, dict[str, float]] = {}
     for idle_poll_s in (0.25, 1.0):
         table = f"fresh-{uuid.uuid4().hex[:8]}"
         await asyncio.to_thread(_create, endpoint, table)
         settings = {"streams.idle_poll_s": idle_poll_s, "tables": {table: {"streams": True}}}
         async with serving(endpoint, store=store_url, settings=settings) as proxy:
-            await until_told(lambda: _trusted(proxy, table))
+            await until_told(partial(_trusted, proxy, table))
             waits = [await _until_fresh(proxy, endpoint, table, n) for n in range(writes)]
         cuts = quantiles(waits, n=100, method="inclusive")
         found[str(idle_poll_s)] = {

@@ -182,16 +182,18 @@ async def test_streams_are_read_where_a_table_asks_for_it(
     fake: FakeUpstream, valkey: RunningStore
 ) -> None:
     """In status and metrics; a table is trusted once its lag is known, and all ends cleanly."""
-    fake.tables.enable_stream("t")
-    settings = {"tables": {"t": {"streams": True}}}
+    fake.tables.add("orders", pk="S")
+    fake.tables.enable_stream("orders")
+    settings = {"tables": {"orders": {"streams": True}}}
     async with serving(fake.endpoint, store=valkey.url, settings=settings) as proxy:
 
         async def trusted() -> bool:
-            shown = (await proxy.ops("/status")).content["streams"]["t"]
+            shown = (await proxy.ops("/status")).content["streams"]["orders"]
             return not shown["over"]
 
         await until_told(trusted)
-        assert await proxy.metric("dynaside_stream_shards_held", 'table="t"') == 1
-        assert await proxy.metric("dynaside_stream_gaps_total", 'table="t"') >= 1
-        assert (await proxy.call("GetItem", key("a"))).status == 200
+        assert await proxy.metric("dynaside_stream_shards_held", 'table="orders"') == 1
+        assert await proxy.metric("dynaside_stream_gaps_total", 'table="orders"') >= 1
+        read = key("a") | {"TableName": "orders"}
+        assert (await proxy.call("GetItem", read)).status == 200
     assert not any("stream" in task.get_name() for task in asyncio.all_tasks())
