@@ -210,7 +210,7 @@ class ShardReader:
     async def _apply(self, records: Sequence[Any]) -> None:
         """Apply records until each took effect, or was parked after its table was voided."""
         left, tries = list(records), 0
-        while left:
+        while True:
             applied = await self._ports.effects.apply(self._table, left)
             for result in RecordResult:
                 if count := applied.results.count(result):

@@ -130,6 +130,10 @@ class FakeStreams:
         refusal = DynamoError(SERVICE + error, "as the script says", status=status)
         self._refusals += [(operation, refusal)] * times
 
+    def relent(self) -> None:
+        """Refuse nothing any more."""
+        self._refusals.clear()
+
     def expire_iterators(self) -> None:
         """Let every iterator that was given so far be too old."""
         self._series += 1

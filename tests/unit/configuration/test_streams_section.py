@@ -1,6 +1,5 @@
 """Claims about `proxy.configuration.streams_section`."""
 
-from proxy.configuration.model import Settings
 from proxy.configuration.streams_section import Streams
 from proxy.core.stream_lag import LagPolicy, OverLag
 
@@ -10,15 +9,3 @@ def test_the_defaults_are_those_of_the_flows() -> None:
     assert Streams().lag_policy() == LagPolicy()
     given = Streams(lag_max_s=60, over_lag=OverLag.BYPASS, short_ttl_s=1)
     assert given.lag_policy() == LagPolicy(60, OverLag.BYPASS, 1)
-
-
-def test_tables_whose_streams_are_read_are_listed() -> None:
-    """With the ARN that was given, if any."""
-    arn = "arn:aws:dynamodb:us-east-1:1:table/named/stream/2026"
-    tables = {
-        "orders": {"streams": "on"},
-        "named": {"streams": True, "stream_arn": arn},
-        "other": {},
-    }
-    settings = Settings.model_validate({"tables": tables})
-    assert settings.streamed == {"orders": None, "named": arn}

@@ -123,3 +123,23 @@ async def test_a_stream_nobody_reads_is_forgotten_in_time(
     with RawStore(empty_valkey.address) as raw:
         assert 86_400 < raw.run("TTL", STREAM) <= 2 * 86_400
         assert 86_400 < raw.run("TTL", PARKED) <= 30 * 86_400
+
+
+async def test_pages_are_cached_once_one_was_asked_for(live: LiveLanes) -> None:
+    """The table's record says so."""
+    store = RedisStore(
+        live.routes, fence=FencePolicy(), clock=CLOCK, layout_of=lambda _: Layout.BLOB
+    )
+    streams = RedisStreamStore(live.routes)
+    assert not await streams.pages_cached(ITEM.table_key)
+    await store.lookup_page(KEYS.page(TABLE, b"{}", KEYS.scan_key(TABLE)))
+    assert await streams.pages_cached(ITEM.table_key)
+
+
+async def test_parked_records_come_and_go(live: LiveLanes) -> None:
+    """Newest first, each taken off once."""
+    streams = RedisStreamStore(live.routes)
+    assert [await streams.park(PARKED, each) for each in (b"one", b"two")] == [0, 0]
+    assert await streams.parked(PARKED) == [b"two", b"one"]
+    assert await streams.unpark(PARKED, b"one")
+    assert not await streams.unpark(PARKED, b"one")

@@ -300,6 +300,17 @@ async def test_poison_is_parked_and_reading_goes_on(rig: StreamRig) -> None:
     assert reading.told(StreamParked) == [StreamParked(TABLE, PoisonReason.UNKNOWN_EVENT, 0)]
 
 
+async def test_poison_whose_table_is_not_void_yet_is_tried_again(rig: StreamRig) -> None:
+    """It is parked once it is."""
+    rig.stream.spoil(lambda shown: shown.update(eventName="TRUNCATE"))
+    put_elsewhere(rig, "a")
+    reading, _, shard_id = await started(rig)
+    reading.store.fail_next(StoreFailure.TIMEOUT, step="end_table")
+    await rig.until(lambda: start_of(rig, shard_id) is Start.AFTER)
+    assert len(parked_in(rig)) == 1
+    assert reading.results() == {RecordResult.FAILED: 1, RecordResult.POISON: 1}
+
+
 async def test_a_record_that_the_store_refuses_again_and_again_is_parked(
     world: World, rig: StreamRig
 ) -> None:

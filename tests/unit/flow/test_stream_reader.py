@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.errors import StoreFailure
-from proxy.core.shard_tree import Start
+from proxy.core.shard_tree import Checkpoint, Start
 from proxy.core.stream_answers import StreamTrouble
 from proxy.core.stream_records import GapReason
 from proxy.core.values import Outcome
@@ -17,6 +17,8 @@ from proxy.flow.stream_reader import StreamReader
 from tests.fakes.memory_store import Step
 from tests.support.flow_world import TABLE, World, value_of
 from tests.support.stream_world import Reading, StreamRig
+
+HORIZON = Checkpoint(Start.HORIZON)
 
 
 @pytest.fixture
@@ -257,19 +259,45 @@ async def test_a_shard_that_somebody_else_claimed_first_is_left(
 ) -> None:
     """Between the look and the claim."""
     one, two = rig.reading(), rig.reading()
-    await one.reader.look()
-    await rig.until(lambda: rig.shards() != {})
-    (shard_id,) = rig.shards()
 
     async def take(step: Step) -> None:
+        (shard_id,) = rig.shards() or ("",)
         if step.name == "claim_shard" and rig.shards()[shard_id].holder is None:
             await two.claim(shard_id)
 
     one.store.before = take
-    await rig.until(lambda: one.store.asked("claim_shard") > 0)
+    reader = start(one)
+    await rig.until(lambda: one.store.asked("claim_shard") == 1)
+    await world.clock.sleep(0.1)
+    assert [each.holder for each in rig.shards().values()] == [two.token]
+    assert reader.status().held == 0
+
+
+async def test_a_shard_that_is_held_by_name_only_is_left_to_its_end(
+    world: World, rig: StreamRig
+) -> None:
+    """As after a bug that ended its reader: nobody has to give it up."""
+    world.upstream.tables.streams.shards_at_first = 2
+    world.upstream.tables.enable_stream(TABLE)
+    one, two = rig.reading(), rig.reading()
+    for shard_id in rig.stream.shards:
+        rig.know(shard_id, HORIZON)
+        await one.claim(shard_id)
+    await two.reader.look()
     await one.reader.look()
-    await world.clock.sleep(1.0)
-    assert rig.shards()[shard_id].holder == two.token or one.reader.status().held == 1
+    assert {each.holder for each in rig.shards().values()} == {one.token}
+    assert one.reader.status().held == 0
+
+
+async def test_a_waiting_shard_that_vanished_is_a_gap(world: World, rig: StreamRig) -> None:
+    """Upstream has it no more, and nobody could read it."""
+    (parent,) = rig.stream.shards
+    rig.know(parent, HORIZON)
+    rig.know("shardId-gone", HORIZON, parent)
+    reading = rig.reading()
+    start(reading)
+    await rig.until(lambda: "shardId-gone" not in rig.shards())
+    assert gaps(reading) == [GapReason.LOST]
 
 
 async def test_who_only_watches_knows_the_lag(world: World, rig: StreamRig) -> None:
