@@ -36,6 +36,9 @@ SHARDS_MAX: Final = 10_000
 STREAM_KEPT_S: Final = 2 * 86400.0
 """How long a stream that nobody reads is remembered; after a day its records are lost anyway."""
 
+CHILDREN_S_MAX: Final = 300.0
+"""A shard that was done so long ago, and has no children yet, will have none."""
+
 PARKED_MAX: Final = 1_000
 """Records parked for one table; the oldest give way, and their items were invalidated."""
 
@@ -193,13 +196,16 @@ class StreamView:
     def as_of_ms(self) -> int:
         """Return the time before which all changes of the table were applied, 0 if unknown.
 
-        Waiting shards count too, with their parents' time. While all known shards are done, as
-        just after the last one was closed, the newest of their times is what is known.
+        Waiting shards count too, with their parents' time, and so do those that are done while
+        nobody has seen their children: changes go into a shard that DescribeStream does not list
+        yet. Where none is left to count, the newest of all their times is what is known.
         """
+        since_ms = max(1, self.now_ms - round(CHILDREN_S_MAX * 1000))
+        ends = (self.shards[shard_id].as_of_ms for shard_id in childless(self))
         left = [state.as_of_ms for state in self.shards.values() if not state.done]
-        if left:
-            return min(left)
-        return max((state.as_of_ms for state in self.shards.values()), default=0)
+        left += [as_of_ms for as_of_ms in ends if as_of_ms >= since_ms]
+        every = (state.as_of_ms for state in self.shards.values())
+        return min(left) if left else max(every, default=0)
 
     def _is_done(self, shard_id: str | None) -> bool:
         parent = self.shards.get(shard_id) if shard_id is not None else None
@@ -222,7 +228,8 @@ class Growth:
     Args:
         added: shards that the store did not know.
         gone: shards that upstream has no more.
-        lost: whether one of those was not read to its end: records are lost.
+        lost: whether one of those was not read to its end, or one that nobody ever saw is gone as
+            well: records are lost.
     """
 
     added: tuple[NewShard, ...]
@@ -247,7 +254,11 @@ def grow(view: StreamView, arn: str, listed: Iterable[Shard]) -> Growth:
         if shard.shard_id not in known
     )
     gone = tuple(sorted(known.keys() - shards.keys()))
-    return Growth(added, gone, any(not known[shard_id].done for shard_id in gone))
+    unread = any(not known[shard_id].done for shard_id in gone)
+    # Between what is known and a shard whose parent nobody knows there was at least that parent.
+    there = {None, *known, *shards}
+    missed = bool(known) and any(new.parent not in there for new in added)
+    return Growth(added, gone, unread or missed)
 
 
 def childless(view: StreamView) -> list[str]:

@@ -150,11 +150,12 @@ class ShardReader:
     async def _position(self) -> str:
         """Return an iterator at the checkpoint; at the latest end all that is older is voided."""
         client, shard_id = self._ports.client, self._lease.shard_id
+        asked_s = self._ports.clock.monotonic_s()
         iterator = await client.iterator(self._table, self._arn, shard_id, self._at)
         if self._at.start is Start.LATEST:
             await self._void(GapReason.NEW)
             self._at = self._at.after(Step.POSITIONED)
-            await self._keep(behind_s=0.0)
+            await self._keep(as_of_s=asked_s)
         return iterator
 
     async def _take(self, got: Got, asked_s: float) -> None:
@@ -164,13 +165,12 @@ class ShardReader:
             await self._apply(records)
             created_s, sequence = _place(records)
             self._at = self._at.after(Step.APPLIED, sequence) if sequence else self._at
-        late_s = behind_s(created_s, got.now_s)
-        late_s += self._ports.clock.monotonic_s() - asked_s
+        as_of_s = asked_s - behind_s(created_s, got.now_s)
         if got.batch.iterator is None:
             self._at = self._at.after(Step.EXHAUSTED)
-            await self._keep(behind_s=late_s, lease_s=0.0)
+            await self._keep(as_of_s=as_of_s, lease_s=0.0)
         else:
-            await self._keep(behind_s=late_s)
+            await self._keep(as_of_s=as_of_s)
 
     async def _after(self, trouble: StreamTrouble, iterator: str | None) -> str | None:
         """Deal with a refusal; return the iterator to go on with."""
@@ -239,16 +239,27 @@ class ShardReader:
         await self._surely(lambda: self._ports.effects.void(self._table))
         self._ports.emit(StreamGap(self._table, reason))
 
-    async def _keep(self, *, behind_s: float | None = None, lease_s: float | None = None) -> None:
+    async def _keep(self, *, as_of_s: float | None = None, lease_s: float | None = None) -> None:
         """Keep the place and the lease.
+
+        Args:
+            as_of_s: when all changes were applied that the shard had then (monotonic); None leaves
+                what is known.
+            lease_s: how long to hold the shard, None for as long as ever.
 
         Raises:
             LeaseLostError: somebody else has the shard.
         """
         lease_s = self._ports.pace.lease_s if lease_s is None else lease_s
-        kept = Kept(lease_s, behind_s, self._at)
-        streams, key = self._ports.streams, self._stream_key
-        if not await self._surely(lambda: streams.keep_shard(key, self._lease, kept)):
+        streams, key, clock = self._ports.streams, self._stream_key, self._ports.clock
+
+        async def keep() -> bool:
+            # Anew with each try: while the store is out, the shard falls behind.
+            late_s = None if as_of_s is None else clock.monotonic_s() - as_of_s
+            kept = Kept(lease_s, late_s, self._at)
+            return await streams.keep_shard(key, self._lease, kept)
+
+        if not await self._surely(keep):
             raise LeaseLostError
 
     async def _surely(self, step: Callable[[], Awaitable[T]]) -> T:

@@ -158,6 +158,31 @@ async def test_trimmed_record_is_out_of_reach(world: World) -> None:
     assert values((await world.get(await world.begin(shard, "AT_SEQUENCE_NUMBER", two)))["Records"])
 
 
+async def test_end_of_a_shard_is_its_last_record_though_that_was_trimmed(world: World) -> None:
+    """So who has read it to there can go on after it, and comes to the end."""
+    (shard,) = world.stream.open_shards
+    for value in ("1", "2"):
+        world.put("a", value)
+    last = (await all_records(world.client, world.stream.arn))[-1]["dynamodb"]["SequenceNumber"]
+    world.stream.trim()
+    world.stream.roll_over()
+    assert shard.description()["SequenceNumberRange"]["EndingSequenceNumber"] == last
+
+
+async def test_shards_disappear_from_the_oldest_on(world: World) -> None:
+    """An empty one waits for its parent's records to go."""
+    (oldest,) = world.stream.open_shards
+    world.stream.hold()
+    world.put("a", "1")
+    middle = world.stream.roll_over()
+    youngest = world.stream.roll_over()
+    world.stream.trim()
+    assert list(world.stream.shards.values()) == [oldest, middle, youngest]
+    world.stream.release()
+    world.stream.trim()
+    assert list(world.stream.shards.values()) == [youngest]
+
+
 async def test_closed_shard_disappears_when_all_is_trimmed(world: World) -> None:
     """Its children name a parent that is not there; its iterators lead nowhere."""
     (parent,) = world.stream.open_shards

@@ -226,13 +226,15 @@ async def test_a_reader_that_was_there_goes(world: World) -> None:
 
 
 async def test_a_new_stream_begins_where_it_is_told(world: World) -> None:
-    """Each shard with its own start, and with no time as of which it was read."""
+    """Each shard with its own start; one that needs no reading is as of now, others as of never."""
     closed, child = root("a", Start.DONE), NewShard("b", "a", Start.LATEST)
+    before_ms = (await world.look()).now_ms
     assert await world.grow(closed, child)
     seen = await world.look()
     assert seen.arn == ARN
+    assert before_ms <= seen.shards["a"].as_of_ms <= seen.now_ms
     assert seen.shards == {
-        "a": ShardState(None, Checkpoint(Start.DONE)),
+        "a": ShardState(None, Checkpoint(Start.DONE), as_of_ms=seen.shards["a"].as_of_ms),
         "b": ShardState("a", Checkpoint(Start.LATEST)),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import attrgetter
@@ -126,6 +126,11 @@ class FakeStream:
         return self.status == "DISABLED" and not self.shards
 
     @property
+    def next_number(self) -> int:
+        """The sequence number of whatever comes next."""
+        return _spelled(self._numbers + 1)
+
+    @property
     def open_shards(self) -> list[Shard]:
         """The shards that take records, oldest first."""
         return [shard for shard in self.shards.values() if shard.is_open]
@@ -179,17 +184,22 @@ class FakeStream:
         self._close(parent)
         return self._open_shard(parent.shard_id, parent.hashes)
 
-    def trim(self, before: str | None = None) -> None:
+    def trim(self, before: str | None = None, *, shards: Collection[str] | None = None) -> None:
         """Trim what can be seen, all of it or what comes before a sequence number.
 
-        Closed shards of which nothing is left are gone.
+        As time does it: no shard before its parent. Closed shards of which nothing is left are
+        gone. With `shards` only those are trimmed, by id.
         """
         self.settle()
-        for shard in tuple(self.shards.values()):
-            limit = shard.seen_to + 1 if before is None else min(int(before), shard.seen_to + 1)
-            self._cut(shard, bisect_left(shard.records, limit, key=attrgetter("sequence")))
-            if not shard.is_open and not shard.records:
-                del self.shards[shard.shard_id]
+        for shard_id, shard in tuple(self.shards.items()):
+            parent = self.shards.get(shard.parent_id or "")
+            if shards is not None and shard_id not in shards:
+                continue
+            if parent is None or not parent.records:
+                limit = shard.seen_to + 1 if before is None else min(int(before), shard.seen_to + 1)
+                self._cut(shard, bisect_left(shard.records, limit, key=attrgetter("sequence")))
+            if not shard.is_open and not shard.records and parent is None:
+                del self.shards[shard_id]
 
     def disable(self, *, at_once: bool = True) -> None:
         """Take no more records; close all shards, or leave it DISABLING until called again."""
@@ -243,7 +253,8 @@ class FakeStream:
 
     def _close(self, shard: Shard) -> None:
         assert shard.is_open, "a shard is closed once"
-        shard.last = shard.records[-1].sequence if shard.records else shard.first
+        trimmed_to = shard.kept_from - 1 if shard.kept_from else shard.first
+        shard.last = shard.records[-1].sequence if shard.records else trimmed_to
         shard.closed_s = self._wall_s()
 
     def _cut(self, shard: Shard, count: int) -> None:
@@ -254,7 +265,11 @@ class FakeStream:
 
     def _next_number(self) -> int:
         self._numbers += 1
-        return self._numbers * SEQUENCE_STEP + self._numbers
+        return _spelled(self._numbers)
+
+
+def _spelled(number: int) -> int:
+    return number * SEQUENCE_STEP + number
 
 
 def _place(partition: object) -> int:

@@ -118,6 +118,8 @@ class MemoryStreamStore:
                 start = each.start if is_new else Start.HORIZON
                 before = None if is_new else stream.shards.get(each.parent or "")
                 as_of_ms = before.as_of_ms if before is not None else 0
+                if is_new and start is Start.DONE:
+                    as_of_ms = self._memory.now_ms()
                 added = ShardState(each.parent, Checkpoint(start), as_of_ms=as_of_ms)
                 stream.shards.setdefault(each.shard_id, added)
             return is_new

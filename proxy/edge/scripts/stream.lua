@@ -80,9 +80,10 @@ function steps.grow()
     if not get_shard(id) then
       -- What was applied before the parent's end was applied before the child's beginning.
       local before = not is_new and parent ~= '' and get_shard(parent)
+      local done = is_new and start == 'E' -- all of it is older than the voiding of the table, which follows
       put_shard(id, {
         start = is_new and start or 'H', fence = 0, holder = NOBODY, deadline = 0,
-        as_of = before and before.as_of or 0, parent = parent, sequence = '',
+        as_of = before and before.as_of or done and now or 0, parent = parent, sequence = '',
       })
     end
   end

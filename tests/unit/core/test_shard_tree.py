@@ -74,11 +74,26 @@ def test_a_child_waits_for_its_parent() -> None:
 
 
 def test_a_stream_is_as_far_as_its_last_shard() -> None:
-    """Waiting ones count; without any left, the newest that was done."""
+    """Waiting ones count; nothing is known of a stream without shards."""
     early, late = replace(left(), as_of_ms=5), replace(left("a"), as_of_ms=3)
     assert view(a=early, b=late).as_of_ms() == 3
-    assert view(a=replace(done(), as_of_ms=5), b=replace(done(), as_of_ms=9)).as_of_ms() == 9
     assert view().as_of_ms() == 0
+
+
+def test_a_stream_is_no_further_than_shards_whose_children_nobody_has_seen() -> None:
+    """Changes go into them; a shard that has none for minutes will have none."""
+    now_ms = 10**9
+    ended, other = replace(done(), as_of_ms=now_ms - 9_000), replace(left(), as_of_ms=now_ms)
+    shards = {"a": ended, "b": other}
+    assert StreamView("arn", now_ms, shards).as_of_ms() == now_ms - 9_000
+    child = replace(left("a"), as_of_ms=now_ms - 1)
+    assert StreamView("arn", now_ms, {**shards, "c": child}).as_of_ms() == now_ms - 1
+    assert StreamView("arn", now_ms + 291_000, shards).as_of_ms() == now_ms - 9_000
+    assert StreamView("arn", now_ms + 291_001, shards).as_of_ms() == now_ms
+    assert view(a=replace(done(), as_of_ms=5), b=replace(done(), as_of_ms=9)).as_of_ms() == 5
+    old = {"a": replace(ended, as_of_ms=5), "b": replace(ended, as_of_ms=9)}
+    assert StreamView("arn", now_ms, old).as_of_ms() == 9
+    assert view(a=done(), b=replace(left(), as_of_ms=7)).as_of_ms() == 7  # voided when it began
 
 
 def test_a_done_shard_without_a_child_is_told() -> None:
@@ -121,6 +136,17 @@ def test_only_unknown_shards_are_added() -> None:
     """What is known keeps its place."""
     growth = grow(view(a=left()), "arn", [Shard("a"), Shard("b", "a")])
     assert [each.shard_id for each in growth.added] == ["b"]
+
+
+def test_a_shard_that_came_and_went_unseen_is_lost() -> None:
+    """It is named as a parent by one that is there; a stream that is new is voided anyway."""
+    listed = [Shard("a", closed=True), Shard("c", "b")]
+    growth = grow(view(a=done()), "arn", listed)
+    assert growth == Growth((NewShard("c", "b", Start.LATEST),), (), lost=True)
+    assert not grow(StreamView("", NOW_MS, {}), "arn", listed).lost
+    assert not grow(view(a=done()), "another", listed).lost
+    assert not grow(view(a=done()), "arn", [*listed, Shard("b", "a", closed=True)]).lost
+    assert not grow(view(a=done(), b=done("a")), "arn", [Shard("c", "b")]).lost
 
 
 def test_a_shard_that_is_gone_before_it_was_read_is_lost() -> None:

@@ -117,6 +117,29 @@ async def test_a_shard_is_as_of_its_last_look(world: World, rig: StreamRig) -> N
     assert 4000 <= world.store.now_ms() - rig.shards()[shard_id].as_of_ms <= 7000
 
 
+@pytest.mark.parametrize("start", [HORIZON, Checkpoint(Start.LATEST)])
+async def test_a_shard_falls_behind_while_its_place_cannot_be_kept(
+    world: World, rig: StreamRig, start: Checkpoint
+) -> None:
+    """What is kept at last is as of the look, not of the moment that it is kept."""
+    tries: list[tuple[int, int]] = []
+
+    async def look(step: Step) -> None:
+        if step.name == "keep_shard":
+            tries.append((world.store.now_ms(), rig.shards()[shard_id].as_of_ms))
+
+    reading, _, shard_id = await started(rig, start)
+    reading.store.before = look
+    asked_ms = world.store.now_ms()
+    for _ in range(3):
+        reading.store.fail_next(StoreFailure.TIMEOUT, step="end_table")
+    for _ in range(6):
+        reading.store.fail_next(StoreFailure.TIMEOUT, step="keep_shard")
+    await rig.until(lambda: len(tries) > 7)
+    assert tries[6][0] - asked_ms > 3000
+    assert 0 < tries[7][1] <= asked_ms
+
+
 async def test_an_idle_shard_is_asked_seldom_and_a_busy_one_often(
     world: World, rig: StreamRig
 ) -> None:
