@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.record import Entry, Leased, Pending, Record, ScopeRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
@@ -90,8 +90,7 @@ class RecordState(StrEnum):
     PENDING = "pending"  # a write is in flight
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """One record as a reader may use it: `entry` has proved to be this item's, here and now.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import Final, TypeVar
 
@@ -215,7 +215,7 @@ class MemoryStore:
             fields = stored.fields if stored is not None else None
             if self.tracking is not None and fields is None:  # only a GET is tracked
                 sources = self.tracking.reads(identity.cache_key, identity.table_key)
-                seen = replace(seen, sources=sources)
+                seen = seen._replace(sources=sources)
             return unpacked_sighting(seen, beside(fields, names), not_compressed)
 
         return await self._step("lookup", identity.cache_key, run, serving=True)
