@@ -115,7 +115,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     is_own = partial(is_loop, instance_id=instance_id)
     server = await _data_server(settings, flows, is_own, emit)
-    _show(metrics, flows)
+    _show(metrics, flows, store)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
@@ -137,11 +137,11 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     return Services(server, ops_app, probes, tasks, debts)
 
 
-def _show(metrics: Metrics, flows: Flows) -> None:
+def _show(metrics: Metrics, flows: Flows, store: GuardedStore) -> None:
     """Show at each scrape what the flows count by themselves."""
     NearMetrics(metrics.registry, flows.near)
     HotMetrics(metrics.registry, flows.hot, metrics.label_of)
-    metrics.ask(flows.tally.tell)
+    metrics.ask(flows.tally.tell, store.tell)
 
 
 async def _data_server(
@@ -206,7 +206,7 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ht
     return await stack.enter_async_context(upstream)
 
 
-def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, Store]:
+def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, GuardedStore]:
     built = build_store(frame.settings, keys, frame.clock, frame.emit)
     breaker = _breaker(frame.settings)
     frame.keep(built.keep_connected, "store")

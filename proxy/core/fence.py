@@ -80,6 +80,11 @@ class Proven(Protocol):
         """Everything that changed before this monotonic time has been told."""
         ...
 
+    @property
+    def serves_until_s(self) -> float:
+        """Until when its server may answer reads, unless that is proven anew."""
+        ...
+
 
 class RecordState(StrEnum):
     """What a lookup found, as far as a reader must care."""

@@ -134,7 +134,7 @@ def unpacked_sighting(seen: Sighting, attributes: Attributes | None, decompress:
 
     As with a record of another release: fetched from upstream, and never filled over.
     """
-    if seen.entry is None:
+    if seen.entry is None or (attributes is None and seen.entry.packing is Packing.PLAIN):
         return seen
     entry = unpacked(seen.entry, attributes, decompress)
     if entry is None:

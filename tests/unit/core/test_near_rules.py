@@ -26,6 +26,7 @@ class Source:
 
     def __init__(self) -> None:
         self.proven_s = NOW_S
+        self.serves_until_s = math.inf
 
 
 def identity(name: str, table_key: CacheKey = TABLE_KEY) -> ItemIdentity:
