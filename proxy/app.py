@@ -10,10 +10,9 @@ SIGINT ends it at once.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +28,6 @@ EXIT_OK: Final = 0
 EXIT_HURRIED: Final = 1
 _DRAIN_POLL_S: Final = 0.02
 _DEBTS_S: Final = 5.0  # with `http.drain_s` (20 s) still below Kubernetes' 30 s
-
-# Hardly anything here is in a cycle, and a request makes some 500 objects that the collector
-# counts: by its defaults it looks at the young ones with each, and at all there are every 100.
-_GARBAGE_THRESHOLDS: Final = (10_000, 20, 20)
 
 
 def run(
@@ -65,7 +60,7 @@ async def _serve(
     log = logger("dynaside")
     async with AsyncExitStack() as stack:
         services = await build_services(settings, SystemClock(), stack)
-        stack.enter_context(_garbage_sought_rarely())
+        stack.enter_context(services.garbage.sought_rarely())
         ops = OpsListener(services.ops_app)
         stack.push_async_callback(ops.close)
         data = DataListener(services.data_server, port_shared=settings.workers > 1)
@@ -114,20 +109,6 @@ async def _pay_debts(services: Services, stop: StopSignals) -> None:
                 if stop.hurried.is_set():
                     return
                 await asyncio.sleep(_DRAIN_POLL_S)
-
-
-@contextmanager
-def _garbage_sought_rarely() -> Iterator[None]:
-    """Look for unreachable cycles rarely, and never among what was made until now: that stays."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
