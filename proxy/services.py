@@ -22,6 +22,7 @@ from proxy.core.request import ClientRequest
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.door_check import why_no_door
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
+from proxy.edge.garbage import Garbage
 from proxy.edge.hot_metrics import HotMetrics
 from proxy.edge.hot_pages import HotPages
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
@@ -58,6 +59,7 @@ class Services:
     probes: Probes
     tasks: TaskOwner
     debts: Debts
+    garbage: Garbage
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,9 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
     HotPages(flows.hot.report).add_to(ops_app)
-    return Services(server, ops_app, probes, tasks, debts)
+    garbage = Garbage(lambda: flows.near.cache.kept_bytes)
+    frame.keep(partial(garbage.watch, clock.sleep), "garbage")
+    return Services(server, ops_app, probes, tasks, debts, garbage)
 
 
 def _show(metrics: Metrics, flows: Flows, store: GuardedStore) -> None:
@@ -165,11 +169,6 @@ async def _answer_now(settings: Settings, flows: Flows) -> AnswerNow | None:
         logger("dynaside").warning("fast door stays shut", why=why)
         return None
     return nothing_at_hand if flows.at_once is None else flows.at_once.answer
-
-
-def _breaker(settings: Settings) -> Breaker:
-    given = settings.breaker
-    return Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
 
 
 def _mode_pages(modes: ModeSwitch) -> ModePages:
@@ -208,7 +207,8 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ht
 
 def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, GuardedStore]:
     built = build_store(frame.settings, keys, frame.clock, frame.emit)
-    breaker = _breaker(frame.settings)
+    given = frame.settings.breaker
+    breaker = Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
     frame.keep(built.keep_connected, "store")
     guarded = GuardedStore(built.store, breaker=breaker, clock=frame.clock, emit=frame.emit)
     return built, breaker, guarded
