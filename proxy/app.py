@@ -60,6 +60,7 @@ async def _serve(
     log = logger("dynaside")
     async with AsyncExitStack() as stack:
         services = await build_services(settings, SystemClock(), stack)
+        stack.enter_context(services.garbage.sought_rarely())
         ops = OpsListener(services.ops_app)
         stack.push_async_callback(ops.close)
         data = DataListener(services.data_server, port_shared=settings.workers > 1)

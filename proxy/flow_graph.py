@@ -32,6 +32,7 @@ from proxy.flow.query_path import QueryPath, QueryPorts
 from proxy.flow.read_path import ReadPath, ReadPorts
 from proxy.flow.schemas import SchemaBook
 from proxy.flow.shadow import ReadPaths, Shadow, ShadowPorts, without_savings
+from proxy.flow.standing import Standing
 from proxy.flow.store_hits import StoreHits
 from proxy.flow.stream_policies import StreamPolicies
 from proxy.flow.table_watch import TableWatch
@@ -102,7 +103,11 @@ class FlowGraph:
         paths = self._read_paths(ports, schemas)
         at_once, tally = None, HitTally(self.emit)
         if settings.near_policy().bytes_max:
-            at_once = AtOnce(plans, paths.reads.near, clock=self.clock, tally=tally)
+            standing = Standing(ports.near, ports.hot, auditor, self.debts)
+            self.modes.switching = ports.near.cache.unstand
+            if self.lags is not None:
+                self.lags.switching = ports.near.cache.unstand
+            at_once = AtOnce(plans, paths.reads.near, standing, clock=self.clock, tally=tally)
         dispatcher = self._dispatcher(plans, ports, paths, schemas, auditor)
         store_hits = StoreHits(plans, paths.reads, dispatcher.answer, clock=self.clock, tally=tally)
         return Flows(dispatcher, watch, ports.near, ports.hot, at_once, store_hits, tally)

@@ -22,6 +22,7 @@ from proxy.core.request import ClientRequest
 from proxy.edge.credentials import CredentialsKeeper, botocore_chain, profile_files
 from proxy.edge.door_check import why_no_door
 from proxy.edge.endpoints import Endpoints, resolve_endpoints
+from proxy.edge.garbage import Garbage
 from proxy.edge.hot_metrics import HotMetrics
 from proxy.edge.hot_pages import HotPages
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
@@ -62,6 +63,7 @@ class Services:
     probes: Probes
     tasks: TaskOwner
     debts: Debts
+    garbage: Garbage
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     Raises:
         SettingsInvalid: no region to sign for.
     """
-    endpoints = resolve_endpoints(
-        os.environ, endpoint=settings.upstream.endpoint, region=settings.upstream.region
-    )
+    endpoints = _endpoints(settings)
     metrics = _metrics(settings)
     events = EventLog(logger("dynaside"), clock.monotonic_s)
 
@@ -121,7 +121,8 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
     server = await _data_server(settings, flows, partial(is_loop, instance_id=instance_id), emit)
-    _show(metrics, flows, streams, server)
+    _show(metrics, flows, store, streams)
+    metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
     def status() -> ProxyStatus:
@@ -140,7 +141,14 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
     HotPages(flows.hot.report).add_to(ops_app)
-    return Services(server, ops_app, probes, tasks, debts)
+    garbage = Garbage(lambda: flows.near.cache.kept_bytes)
+    frame.keep(partial(garbage.watch, clock.sleep), "garbage")
+    return Services(server, ops_app, probes, tasks, debts, garbage)
+
+
+def _endpoints(settings: Settings) -> Endpoints:
+    upstream = settings.upstream
+    return resolve_endpoints(os.environ, endpoint=upstream.endpoint, region=upstream.region)
 
 
 def _read_streams(frame: _Frame, streams: Streams | None) -> StreamPolicies | None:
@@ -152,16 +160,15 @@ def _read_streams(frame: _Frame, streams: Streams | None) -> StreamPolicies | No
     return streams.policies
 
 
-def _show(metrics: Metrics, flows: Flows, streams: Streams | None, server: DataServer) -> None:
+def _show(metrics: Metrics, flows: Flows, store: GuardedStore, streams: Streams | None) -> None:
     """Show at each scrape what is counted elsewhere."""
-    metrics.observe_in_flight(lambda: server.in_flight)
     if streams is not None:
         StreamMetrics(metrics.registry, streams.status)
         for table in streams.status():
             metrics.streams.admit(metrics.label_of(table))
     NearMetrics(metrics.registry, flows.near)
     HotMetrics(metrics.registry, flows.hot, metrics.label_of)
-    metrics.ask(flows.tally.tell)
+    metrics.ask(flows.tally.tell, store.tell)
 
 
 async def _data_server(
@@ -185,11 +192,6 @@ async def _answer_now(settings: Settings, flows: Flows) -> AnswerNow | None:
         logger("dynaside").warning("fast door stays shut", why=why)
         return None
     return nothing_at_hand if flows.at_once is None else flows.at_once.answer
-
-
-def _breaker(settings: Settings) -> Breaker:
-    given = settings.breaker
-    return Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
 
 
 def _mode_pages(modes: ModeSwitch) -> ModePages:
@@ -226,9 +228,10 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ht
     return await stack.enter_async_context(upstream)
 
 
-def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, Store]:
+def _store(frame: _Frame, keys: KeySpace) -> tuple[BuiltStore, Breaker, GuardedStore]:
     built = build_store(frame.settings, keys, frame.clock, frame.emit)
-    breaker = _breaker(frame.settings)
+    given = frame.settings.breaker
+    breaker = Breaker(failures_to_open=given.failures_to_open, open_s=given.open_s)
     frame.keep(built.keep_connected, "store")
     guarded = GuardedStore(built.store, breaker=breaker, clock=frame.clock, emit=frame.emit)
     return built, breaker, guarded

@@ -29,7 +29,7 @@ CORE: Final = [
     "page_request", "batch_get", "responses", "page_reply", "page_plan", "table_identity",
     "batch_answer", "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
-    "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
+    "drafting", "packing", "hits", "near_copy", "near_cache", "near_rules", "hot_keys",
     "stream_records", "lambda_batch", "stream_answers", "stream_lag",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
 ]
@@ -39,7 +39,7 @@ FLOW: Final = [
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
     "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "parking", "replaying",
     "stream_client", "stream_policies", "shard_reader", "stream_reader", "streams", "hit_tally",
-    "at_once", "dispatcher", "store_hits", "lambda_batches",
+    "standing", "at_once", "dispatcher", "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -84,6 +84,8 @@ LONG_MODULES: Final = {
     "proxy/flow/shard_reader.py": "one shard's way: position, read, apply, keep, and every trouble",
     "proxy/core/read_plan.py": "one operation beside the other, from its bytes to its plan",
     "proxy/flow/events.py": "one value per fact",
+    "proxy/flow/guarded_store.py": "one method per step of the port",
+    "proxy/edge/fast_door.py": "one connection's states, and every way from one to another",
     "proxy/flow/ports.py": "one Protocol beside the other",
     "proxy/flow/write_path.py": "one write's way: begin, send, judge, end",
     "proxy/flow/filler.py": "lease, fetch, fill and giving back are one sequence",
@@ -105,6 +107,7 @@ BROAD: Final = {"Exception", "BaseException", "CancelledError", "asyncio.Cancell
 SWALLOWS: Final = {
     "proxy/edge/credentials.py": "a provider may run any program; told and tried again",
     "proxy/edge/door_check.py": "whatever another aiohttp may raise, there is the long way",
+    "proxy/edge/redis_lookup.py": "a bug in what follows a lookup is told; others share its reply",
     "proxy/edge/fast_door.py": "a bug is counted, and the long way may still answer",
     "proxy/edge/http_server.py": "one request fails, the process goes on",
     "proxy/flow/tasks.py": "a worker that a bug ended is counted and started again",

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.record import Entry, Leased, Pending, Record, ScopeRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
@@ -80,6 +80,11 @@ class Proven(Protocol):
         """Everything that changed before this monotonic time has been told."""
         ...
 
+    @property
+    def serves_until_s(self) -> float:
+        """Until when its server may answer reads, unless that is proven anew."""
+        ...
+
 
 class RecordState(StrEnum):
     """What a lookup found, as far as a reader must care."""
@@ -90,8 +95,7 @@ class RecordState(StrEnum):
     PENDING = "pending"  # a write is in flight
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """One record as a reader may use it: `entry` has proved to be this item's, here and now.
 
     Args:

@@ -18,11 +18,10 @@ from array import array
 from collections import OrderedDict
 from typing import Final
 
-from proxy.core.near_copy import Copy, NearTable
+from proxy.core.near_copy import ASKED_BYTES_MAX, USES_MAX, Copy, NearTable, StandingHit
 from proxy.core.values import CacheKey
 
 _WINDOW_SHARE: Final = 0.1  # of the budget, as in the paper
-_USES_MAX: Final = 3  # more would keep what was hot long ago
 _USES_TO_STAY: Final = 2  # within the window
 _SLOT_PER_BYTES: Final = 1024  # one ghost for so much budget: about one per copy of a small item
 _SLOTS_MIN: Final = 64
@@ -39,6 +38,7 @@ class NearCache:
         table_share_max: the largest share of it that one table's copies may have, above 0, to 1.
 
     Attributes:
+        standing: what copies answer to requests that were asked before; read only.
         kept_bytes: that count against `bytes_max` now.
         evictions: copies that left for want of space.
         refused: copies that were not taken: too large, or their table has its share.
@@ -47,6 +47,7 @@ class NearCache:
     def __init__(self, *, bytes_max: int, table_share_max: float) -> None:
         self._ghosts = _Ghosts(max(_SLOTS_MIN, bytes_max // _SLOT_PER_BYTES))
         self.kept_bytes = self._ghosts.size_bytes
+        self.standing: dict[bytes, StandingHit] = {}
         self.evictions = 0
         self.refused = 0
         self._bytes_max = bytes_max
@@ -64,7 +65,7 @@ class NearCache:
     def find(self, cache_key: CacheKey) -> Copy | None:
         """Return the copy of a record and count a use of it."""
         copy = self._main.get(cache_key) or self._window.get(cache_key)
-        if copy is not None and copy.uses < _USES_MAX:
+        if copy is not None and copy.uses < USES_MAX:
             copy.uses += 1
         return copy
 
@@ -89,16 +90,38 @@ class NearCache:
         copy.table.kept_bytes += copy.size_bytes
         return True
 
+    def stand(self, asked: bytes, hit: StandingHit) -> None:
+        """Keep what a copy that is here answers to a request, as long as the copy is.
+
+        Args:
+            asked: the request's body; in place of another one that the copy answered.
+            hit: the answer.
+        """
+        if len(asked) <= ASKED_BYTES_MAX:
+            self._unstand(hit.copy)
+            hit.copy.asked = asked
+            self.standing[asked] = hit
+
+    def unstand(self) -> None:
+        """Forget all that copies answer to requests; the copies stay."""
+        self.standing.clear()
+
     def drop(self, cache_key: CacheKey) -> None:
-        """Forget the copy of a record, if there is one."""
+        """Forget the copy of a record, if there is one, and what it answers."""
         copy = self._main.pop(cache_key, None)
         if copy is None:
             copy = self._window.pop(cache_key, None)
             if copy is None:
                 return
             self._window_bytes -= copy.size_bytes
+        self._unstand(copy)
         self.kept_bytes -= copy.size_bytes
         copy.table.kept_bytes -= copy.size_bytes
+
+    def _unstand(self, copy: Copy) -> None:
+        if copy.asked is not None:
+            self.standing.pop(copy.asked, None)
+            copy.asked = None
 
     def _make_room_in_table(self, copy: Copy) -> bool:
         """Let a table that has its share lose something of its own; False if that takes too long.

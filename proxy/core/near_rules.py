@@ -170,7 +170,7 @@ class NearRules:
         told = self._told.pop(source, None)
         self._told_by.clear()
         if told is not None:
-            told.void = True
+            told.end()
 
     # Writing
 
@@ -200,7 +200,7 @@ class NearRules:
         # under way may have seen an older one.
         _doubt(table)
         if clean and told and look.identity.table_key not in self._held:
-            table.generation, table.told = seen, told
+            table.know(seen, told)
 
     def _forget(self, cache_key: CacheKey) -> None:
         self._cache.drop(cache_key)
@@ -236,10 +236,10 @@ def _doubt(table: NearTable) -> None:
 
 def _proven(told: tuple[Told, ...], since_s: float) -> bool:
     for each in told:  # noqa: SIM110 - `all` would take twice as long, with each hit
-        if each.void or each.source.proven_s <= since_s:
+        if each.source.proven_s <= since_s:
             return False
     return True
 
 
 def _void(told: tuple[Told, ...]) -> bool:
-    return any(each.void or each.source.proven_s == -math.inf for each in told)
+    return any(each.source.proven_s == -math.inf for each in told)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.fence import RecordState, Sighting
@@ -120,11 +120,11 @@ def unpacked(entry: Entry, attributes: Attributes | None, decompress: Coder) -> 
             # Damage may decompress all the same: the frame itself carries no checksum.
             if body is None or zlib.crc32(body) != entry.crc32:
                 return None
-            return replace(entry, body=body, packing=Packing.PLAIN)
+            return entry._replace(body=body, packing=Packing.PLAIN)
         case Packing.FIELDS, Attributes(texts=texts, names=names):
             body = EMPTY_BODY if entry.negative else _joined(texts)
             crc32 = zlib.crc32(body)
-            return replace(entry, body=body, crc32=crc32, packing=Packing.PLAIN, names=names)
+            return entry._replace(body=body, crc32=crc32, packing=Packing.PLAIN, names=names)
         case _:
             return None
 
@@ -134,12 +134,12 @@ def unpacked_sighting(seen: Sighting, attributes: Attributes | None, decompress:
 
     As with a record of another release: fetched from upstream, and never filled over.
     """
-    if seen.entry is None:
+    if seen.entry is None or (attributes is None and seen.entry.packing is Packing.PLAIN):
         return seen
     entry = unpacked(seen.entry, attributes, decompress)
     if entry is None:
-        return replace(seen, state=RecordState.PENDING, entry=None)
-    return seen if entry is seen.entry else replace(seen, entry=entry)
+        return seen._replace(state=RecordState.PENDING, entry=None)
+    return seen if entry is seen.entry else seen._replace(entry=entry)
 
 
 def _joined(texts: Mapping[bytes, bytes]) -> bytes:

@@ -166,7 +166,8 @@ class FencePolicy:
 
     Args:
         lease_s: how long a filler may take before another proxy may fill.
-        lease_wait_s: how long a reader waits for another proxy's fill before it fetches itself.
+        lease_wait_s: how long a reader waits for another proxy's fill before it fetches itself;
+            time in which it could not look does not count.
         marker_s: how long a write of unknown outcome keeps its item out of the cache; must be
             longer than a write can take to have its effect.
         tombstone_s: how long after an invalidation a fill must read with ConsistentRead.

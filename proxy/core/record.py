@@ -29,13 +29,13 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.core.values import Digest, Generation, Incarnation, Layout
 
 RECORD_FORMAT: Final = 1
 
-_ENTRY: Final = struct.Struct(">cB8s8s16sQQQBII")
+_ENTRY: Final = struct.Struct(">2s8s8s16sQQQBII")
 _LEASE: Final = struct.Struct(">cB8s16sQc")
 _PENDING: Final = struct.Struct(">cBH")
 _TOMBSTONE: Final = struct.Struct(">cBQ")
@@ -44,6 +44,9 @@ _SCOPE_MARKER: Final = struct.Struct(">16sQ")
 _DEADLINE_IN_MARKER: Final = struct.Struct(">24xQx")
 _PAYLOAD: Final = struct.Struct(">BII")
 _NEGATIVE: Final = 1
+
+_take_entry: Final = _ENTRY.unpack_from
+_ENTRY_MARK: Final = b"V" + bytes([RECORD_FORMAT])
 
 ENTRY_OVERHEAD_BYTES: Final = _ENTRY.size
 """What an entry adds to the answer's body."""
@@ -60,9 +63,11 @@ class Packing(IntEnum):
 _PACKINGS: Final[dict[int, Packing]] = {packing.value: packing for packing in Packing}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What the store holds for an item: the answer ready to send, or the item's absence.
+
+    A tuple, since there is one with every lookup and a frozen dataclass takes several times as
+    long.
 
     Args:
         incarnation: the store's primary that took it.
@@ -255,23 +260,13 @@ def decode_scope(raw: bytes) -> ScopeRecord | None:
 
 
 def _decode_entry(raw: bytes) -> Entry | None:
-    state, version, incarnation, generation, digest, *times, flags, item_bytes, crc32 = (
-        _ENTRY.unpack_from(raw)
+    mark, incarnation, generation, digest, filled_ms, soft_ms, hard_ms, flags, item_bytes, crc32 = (
+        _take_entry(raw)
     )
     packing = _PACKINGS.get(flags & ~_NEGATIVE)
-    if state != b"V" or version != RECORD_FORMAT or packing is None:
+    if mark != _ENTRY_MARK or packing is None:
         return None
-    filled_ms, soft_ms, hard_ms = times
     return Entry(
-        incarnation=Incarnation(incarnation),
-        generation=Generation(generation),
-        digest=Digest(digest),
-        filled_ms=filled_ms,
-        soft_ms=soft_ms,
-        hard_ms=hard_ms,
-        negative=bool(flags & _NEGATIVE),
-        item_bytes=item_bytes,
-        crc32=crc32,
-        body=raw[_ENTRY.size :],
-        packing=packing,
+        *(incarnation, generation, digest, filled_ms, soft_ms, hard_ms, flags & _NEGATIVE != 0),
+        *(item_bytes, crc32, raw[ENTRY_OVERHEAD_BYTES:], packing),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,8 @@ LATENCY_BOUNDS_S: Final = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 """From a near hit (50 µs) to the longest write time-out (10 s)."""
+
+_FIRST_S: Final = LATENCY_BOUNDS_S[0]
 
 
 class LatencyTally:
@@ -30,7 +33,9 @@ class LatencyTally:
 
     def add(self, elapsed_s: float) -> None:
         """Count one."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, elapsed_s)] += 1
+        # Hits mostly take less than the first bound: then there is nothing to look for.
+        place = 0 if elapsed_s <= _FIRST_S else bisect_left(LATENCY_BOUNDS_S, elapsed_s)
+        self.counts[place] += 1
         self.sum_s += elapsed_s
 
     def merge(self, other: LatencyTally) -> None:
@@ -51,3 +56,31 @@ class LatencyTally:
             so_far += count
             sums.append(so_far)
         return sums
+
+
+class HitSums:
+    """Hits of one kind on one table that nobody was told of yet.
+
+    Attributes:
+        latencies: how many there were, and how long they took.
+        units: read capacity that they saved.
+        noted_s: monotonic time at which somebody was last told that the table is read.
+    """
+
+    __slots__ = ("latencies", "noted_s", "units")
+
+    def __init__(self) -> None:
+        self.latencies = LatencyTally()
+        self.units = 0.0
+        self.noted_s = -math.inf
+
+    def add(self, units: float, elapsed_s: float) -> None:
+        """Count one."""
+        self.units += units
+        self.latencies.add(elapsed_s)
+
+    def take(self) -> tuple[LatencyTally, float]:
+        """Return both sums, and begin anew."""
+        taken = self.latencies, self.units
+        self.latencies, self.units = LatencyTally(), 0.0
+        return taken

@@ -8,17 +8,16 @@ of which has a door, and everything a client could notice must be the same.
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.core.near_copy import NearHit
-from proxy.core.policy import TablePolicy
+from proxy.core.hits import Hit
+from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import Outcome
+from proxy.core.values import Digest, Generation, Incarnation, TableName
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.flow.at_once import AnswerNow
 
@@ -30,8 +29,11 @@ _NEEDED: Final = (
 """Attributes of aiohttp's that the door reads, sets or calls."""
 
 _HELD: Final = b"held"
-_ANSWER: Final = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=1, ttl_s=42)
-_NEAR_HIT: Final = NearHit(_ANSWER, TablePolicy(), units=0.5, until_s=math.inf)
+_ENTRY: Final = Entry(
+    *(Incarnation(bytes(8)), Generation(bytes(8)), Digest(bytes(16)), 0, 0, 0, False, 0, 1),
+    b'{"Item":{}}',
+)
+_FOUND: Final = Hit(_ENTRY, TableName("t"), near=False, ttl_s=42)
 _VARIES: Final = re.compile(rb"(x-amzn-RequestId: )[0-9A-Z]{52}|(Date: )[^\r]{29}")
 _TURNS: Final = 8
 """Turns of the event loop that aiohttp may need from bytes to answer; it needs three."""
@@ -109,12 +111,12 @@ async def _difference() -> str | None:
     return None
 
 
-def _held(body: bytes) -> NearHit | None:
-    return _NEAR_HIT if body == _HELD else None
+def _held(body: bytes) -> Hit | None:
+    return _FOUND if body == _HELD else None
 
 
 async def _handle(_: ClientRequest) -> Answer:
-    return _ANSWER
+    return _FOUND.answer
 
 
 class _Trial:

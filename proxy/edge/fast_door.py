@@ -2,9 +2,9 @@
 
 aiohttp's own way from bytes to a handler and back costs many times what the kernel's does. So one
 whole, ordinary request on an idle connection is read here (`proxy.core.request_head`). Where its
-answer is at hand it is written within the callback; else one task asks for it and writes it, and
-where one lookup in the store finds it no more than that is done.
-aiohttp never sees those bytes. All others it gets as they came, and in their order:
+answer is at hand it is written within the callback; where one lookup in the store finds it, it is
+written where the store's reply is read; else one task asks for it and writes it. aiohttp never
+sees those bytes. All others it gets as they came, and in their order:
 
 - The door opens only while aiohttp waits for a next request. Then nothing is being answered, so
   answers cannot overtake each other, and the connection is neither closing nor upgraded.
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.core.head_layout import HeadLayout, HeadLayouts
+from proxy.core.hits import Hit
 from proxy.core.limiter import Budget
-from proxy.core.near_copy import NearHit
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.request_head import RequestBounds
 from proxy.core.responses import internal_error
@@ -77,27 +77,6 @@ class FastDoor:
     looks_up: LookUp | None = None
     admits: AdmitsHead | None = None
 
-    def answer(self, head: bytes, body: bytes, opening: bytes) -> bytes | None:
-        """Return an answer's bytes, if there is one at hand."""
-        if self.admits is not None and not self.admits(head):
-            return None
-        try:
-            hit = self.answer_now(body)
-            return None if hit is None else self.form.hit(opening, hit)
-        except Exception as error:  # noqa: BLE001 - the handler may still answer
-            self.failed(error)
-            return None
-
-    async def look_up(self, head: bytes, body: bytes) -> NearHit | Answers | None:
-        """Return a hit on what the store has, or who goes on from there; see `LookUp`."""
-        if self.looks_up is None or (self.admits is not None and not self.admits(head)):
-            return None
-        try:
-            return await self.looks_up(body)
-        except Exception as error:  # noqa: BLE001 - the handler may still answer
-            self.failed(error)
-            return None
-
     def whole(self, request: ClientRequest, answer: Answer, *, closes: bool) -> bytes:
         """Return an answer's bytes, or those of an error where a bug leaves none."""
         try:
@@ -125,15 +104,22 @@ class DoorConnection(Connection):
         self._layout: HeadLayout | None = None
         self._get_layout: HeadLayout | None = None
         self._opening = b""  # of answers to `_get_layout`
-        self._work: asyncio.Task[None] | None = None
+        self._busy = False  # with a request that aiohttp does not see
+        self._asked: tuple[HeadLayout, bytes] | None = None  # it, while it is looked up
+        self._work: asyncio.Task[None] | None = None  # on it
+        self._rest: asyncio.Future[None] | None = None  # settled when it is done, if asked for
         self._held = b""
 
     def data_received(self, data: bytes) -> None:
         """Take a request that is whole and ordinary, or let aiohttp have the bytes."""
-        if self._work is not None:
+        if self._busy:
             self._hold(data)
             return
-        layout = self._find_layout(data) if self._bounds.at_start else None
+        layout = self._layout
+        if not self._bounds.at_start:
+            layout = None
+        elif layout is None or not layout.fits(data):
+            layout = self._layout = self._door.layouts.find(data)
         if layout is None:
             self._bounds.feed(data)
         elif self._is_open(len(data) - layout.bytes):
@@ -143,24 +129,21 @@ class DoorConnection(Connection):
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """End the connection, once its request was answered or the time for that is over."""
-        if self._work is not None:
+        if self._busy:
             self._force_close = True  # no further request
-            await asyncio.wait({self._work}, timeout=timeout)
-        if self._work is not None:
-            self._work.cancel()
+            self._rest = self._loop.create_future()
+            await asyncio.wait({self._rest}, timeout=timeout)
+        if self._busy:
+            if self._work is not None:
+                self._work.cancel()
             self.force_close()  # or aiohttp would wait as long for a next request
         await super().shutdown(timeout)
 
     def _process_keepalive(self) -> None:
         """Called by aiohttp when the connection may have been idle for long enough."""
-        if self._work is not None:
+        if self._busy:
             self._stay()
         super()._process_keepalive()
-
-    def _find_layout(self, data: bytes) -> HeadLayout | None:
-        if self._layout is None or not self._layout.fits(data):
-            self._layout = self._door.layouts.find(data)
-        return self._layout
 
     def _is_open(self, body_bytes: int) -> bool:
         """Tell whether the connection is idle, and a body of this size within every bound."""
@@ -173,60 +156,110 @@ class DoorConnection(Connection):
         return body_bytes <= self._door.body_bytes_max and host.bodies.has_room(body_bytes)
 
     def _take(self, layout: HeadLayout, data: bytes) -> None:
-        body = data[layout.bytes :]
-        self._host.requests_count += 1
+        host, door, at = self._host, self._door, layout.bytes
+        host.requests_count += 1
         self._request_count += 1
-        if layout.is_plain_get:
-            if layout is not self._get_layout:
-                self._opening = self._door.form.opening(layout.content_type)
-                self._get_layout = layout
-            answer = self._door.answer(data[: layout.bytes], body, self._opening)
-            if answer is not None:
-                assert self.transport is not None, "a door that is open without a transport"
-                self.transport.write(answer)
-                self._stay()
+        body = data[at:]
+        admitted = layout.is_plain_get and (door.admits is None or door.admits(data[:at]))
+        if admitted and self._answer_now(layout, body):
+            return
+        host.in_flight += 1
+        host.bodies.take(len(body))
+        self._busy = True
+        if admitted and door.looks_up is not None:
+            self._asked = layout, data
+            self._look_up(door.looks_up, body)
+        else:
+            self._begin(layout, data, None)
+
+    def _answer_now(self, layout: HeadLayout, body: bytes) -> bool:
+        door, transport = self._door, self.transport
+        assert transport is not None, "a door that is open without a transport"
+        if layout is not self._get_layout:
+            self._opening = door.form.opening(layout.content_type)
+            self._get_layout = layout
+        try:
+            hit = door.answer_now(body)
+            if hit is None:
+                return False
+            now_s = self._loop.time()
+            transport.write(door.form.hit(self._opening, hit, now_s))
+        except Exception as error:  # noqa: BLE001 - the handler may still answer
+            door.failed(error)
+            return False
+        self._next_keepalive_close_time = now_s + self._keepalive_timeout  # as `_stay`
+        return True
+
+    def _look_up(self, looks_up: LookUp, body: bytes) -> None:
+        try:
+            looks_up(body, self)
+        except Exception as error:  # noqa: BLE001 - the handler may still answer
+            self.broke(error)
+            if self._asked is not None:
+                self.found(None)
+
+    def found(self, found: Hit | Answers | None) -> None:
+        """Answer by what a lookup found; see `proxy.flow.store_hits.Asker`."""
+        assert self._asked is not None, "nothing was looked up"
+        layout, data = self._asked
+        self._asked = None
+        if isinstance(found, Hit) and not self._host.draining and not self._paused:
+            try:
+                self._send(self._door.form.hit(self._opening, found, self._loop.time()))
+            except Exception as error:  # noqa: BLE001 - the handler may still answer
+                self._door.failed(error)
+                found = None
+            else:
+                self._done(len(data) - layout.bytes)
+                self._go_on(closes=False)
                 return
-        self._host.in_flight += 1
-        self._host.bodies.take(len(body))
+        self._begin(layout, data, found)
+
+    def broke(self, error: Exception) -> None:
+        """Tell of a bug; see `proxy.flow.store_hits.Asker`."""
+        self._door.failed(error)
+
+    def _begin(self, layout: HeadLayout, data: bytes, found: Hit | Answers | None) -> None:
         # Nobody cancels it when the client hangs up: that must not end a write half-way.
-        self._work = self._loop.create_task(self._serve(layout, data))
+        self._work = self._loop.create_task(self._serve(layout, data, found))
+
+    def _send(self, answer: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(answer)
+
+    def _done(self, body_bytes: int) -> None:
+        self._host.in_flight -= 1
+        self._host.bodies.give(body_bytes)
 
     def _stay(self) -> None:
         """Count the time until an idle connection ends from now."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
-    async def _serve(self, layout: HeadLayout, data: bytes) -> None:
+    async def _serve(self, layout: HeadLayout, data: bytes, found: Hit | Answers | None) -> None:
         closes = True
         try:
-            answer = await self._answer(layout, data)
+            answer = await self._answer(layout, data, found)
             closes = self._host.draining
-            transport = self.transport
-            if transport is not None and not transport.is_closing():
-                transport.write(answer)
+            self._send(answer)
             if self._paused:
                 await self._drain_helper()
         except ConnectionError:
             closes = True  # the client went away without its answer
         finally:
             self._work = None
+            self._busy = False
         self._go_on(closes=closes)
 
-    async def _answer(self, layout: HeadLayout, data: bytes) -> bytes:
+    async def _answer(self, layout: HeadLayout, data: bytes, found: Hit | Answers | None) -> bytes:
         host, door, body = self._host, self._door, data[layout.bytes :]
         try:
-            found = None
-            if layout.is_plain_get:
-                found = await door.look_up(data[: layout.bytes], body)
-            if isinstance(found, NearHit) and not host.draining:
-                return door.form.hit(self._opening, found)
             request = ClientRequest("POST", "/", layout.headers(data), body)
-            if isinstance(found, NearHit):
-                return door.whole(request, found.answer, closes=True)
+            if isinstance(found, Hit):
+                return door.whole(request, found.answer, closes=host.draining)
             answer = await host.answer(request, found)
             return door.whole(request, answer, closes=host.draining)
         finally:
-            host.in_flight -= 1
-            host.bodies.give(len(body))
+            self._done(len(body))
 
     def _hold(self, data: bytes) -> None:
         if self.transport is None or not data:  # what comes after the end is for nobody
@@ -236,6 +269,9 @@ class DoorConnection(Connection):
         self._held += data
 
     def _go_on(self, *, closes: bool) -> None:
+        self._busy = False
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
         if closes or self._close or self._force_close:
             self._held = b""
             self.force_close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import itertools
+import math
 import os
+import time
 from http import HTTPStatus
 from typing import Final
 
@@ -14,12 +16,14 @@ from aiohttp.helpers import rfc822_formatted_time  # the text that its own answe
 from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
-from proxy.core.near_copy import NearHit
+from proxy.core.hits import Hit, HitKind, hit_answer
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.responses import content_type, cors_headers
 
 _PREFIX_CHARACTERS: Final = 39
 _COUNT_DIGITS: Final = 13
+
+_SOME_TTL_S: Final = 987_654_321
 
 _BODILESS: Final = frozenset({*range(100, 200), 204, 304})
 _STATUS_LINES: Final = {
@@ -35,13 +39,14 @@ class RequestIds:
     """
 
     def __init__(self) -> None:
-        random = base64.b32hexencode(os.urandom(25))
-        self._form = random[:_PREFIX_CHARACTERS] + b"%0" + str(_COUNT_DIGITS).encode() + b"d"
-        self._count = itertools.count()
+        self.prefix = base64.b32hexencode(os.urandom(25))[:_PREFIX_CHARACTERS]
+        """What all of them begin with."""
+        self.numbers = itertools.count()
+        """What they end with, in so many digits as `_COUNT_DIGITS` says."""
 
     def __call__(self) -> bytes:
         """Return the next one."""
-        return self._form % next(self._count)
+        return b"%b%0*d" % (self.prefix, _COUNT_DIGITS, next(self.numbers))
 
 
 class WholeAnswer(web.StreamResponse):
@@ -87,8 +92,10 @@ class AnswerForm:
         self._server_name = server_name
         self._cross_origin = cross_origin
         self._request_id = RequestIds()
-        self._date_text = ""
+        self._numbers = self._request_id.numbers
         self._date = b""
+        self._date_ends_s = -math.inf  # monotonic
+        self._hits = [self._hit_form(kind) for kind in HitKind]
 
     def response(self, request: ClientRequest, answer: Answer) -> web.Response:
         """Return any answer for aiohttp to send; it adds Content-Length, Date and Connection."""
@@ -112,7 +119,7 @@ class AnswerForm:
             fields["Server"] = self._server_name
         lines = [f"{name}: {text}\r\n" for name, text in fields.items()]
         line = _STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
-        dated = b"" if "Date" in fields else b"Date: %b\r\n" % self._date_now()
+        dated = b"" if "Date" in fields else b"Date: %b\r\n" % rfc822_formatted_time().encode()
         head = f"{line}{''.join(lines)}".encode()
         assert head.count(b"\n") == head.count(b"\r") == len(lines) + 1, "a field of two lines"
         length = b"" if bodiless else b"Content-Length: %d\r\n" % len(body)
@@ -140,34 +147,34 @@ class AnswerForm:
         asked = None if asked_type is None else asked_type.decode()
         kind = content_type(asked)
         text = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nServer: {self._server_name}\r\n"
-        return f"{text}x-amzn-RequestId: ".encode()
+        return f"{text}x-amzn-RequestId: ".encode() + self._request_id.prefix
 
-    def hit(self, opening: bytes, hit: NearHit) -> bytes:
+    def hit(self, opening: bytes, hit: Hit, now_s: float) -> bytes:
         """Return the bytes that aiohttp would send of `response`, for a hit on a kept connection.
 
         Args:
             opening: of `opening`.
-            hit: as `proxy.flow.at_once.AnswerNow` gives it, to a request without an Origin.
+            hit: to a request without an Origin.
+            now_s: monotonic time.
         """
-        date = self._date_now()
-        fields = hit.fields or self._fields_of(hit)
-        body = hit.answer.body
-        return b"".join((opening, self._request_id(), fields, date, b"\r\n\r\n", body))
+        date = self._date if now_s < self._date_ends_s else self._renewed_date(now_s)
+        form, number, body = self._hits[hit.kind], next(self._numbers), hit.body
+        if self._shows_status:
+            return form % (opening, number, hit.crc32, hit.ttl_s, len(body), date, body)
+        return form % (opening, number, hit.crc32, len(body), date, body)
 
-    def _date_now(self) -> bytes:
-        date = rfc822_formatted_time()
-        if date is not self._date_text:
-            self._date_text, self._date = date, date.encode()
+    def _hit_form(self, kind: HitKind) -> bytes:
+        """Return the form of such hits; what it takes is told by `hit`."""
+        status = ""
+        if self._shows_status:
+            words = cache_status(hit_answer(kind, b"", _SOME_TTL_S))
+            status = f"Cache-Status: {words.replace(str(_SOME_TTL_S), '%d')}\r\n"
+        fields = f"x-amz-crc32: %d\r\n{status}Content-Length: %d\r\nDate: %b"
+        return f"%b%0{_COUNT_DIGITS}d\r\n{fields}\r\n\r\n%b".encode()
+
+    def _renewed_date(self, now_s: float) -> bytes:
+        """Return the date, and keep it until its second is over."""
+        wall_s = time.time()
+        self._date_ends_s = now_s + 1 - wall_s % 1
+        self._date = rfc822_formatted_time().encode()
         return self._date
-
-    def _fields_of(self, hit: NearHit) -> bytes:
-        """Return what a hit's head has between its id and its date, and keep it with the hit."""
-        answer = hit.answer
-        assert answer.status == 200, "an answer at once that is no hit"  # noqa: PLR2004
-        assert not answer.headers, "an answer at once with fields of its own"
-        assert answer.crc32 is not None, "an answer at once without a checksum"
-        status = f"Cache-Status: {cache_status(answer)}\r\n" if self._shows_status else ""
-        length = f"Content-Length: {len(answer.body)}"
-        text = f"\r\nx-amz-crc32: {answer.crc32}\r\n{status}{length}\r\nDate: "
-        hit.fields = text.encode()
-        return hit.fields

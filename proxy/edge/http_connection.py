@@ -52,6 +52,11 @@ class Connection(web.RequestHandler):
             return
         super().connection_made(transport)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take the end; what could not be parsed refers to itself by way of its traceback."""
+        super().connection_lost(exc)
+        self._messages.clear()
+
     def data_received(self, data: bytes) -> None:
         """Parse what came; a body that turns out to be malformed ends with an error."""
         super().data_received(data)

@@ -140,9 +140,9 @@ class Metrics:
         encode, content_type = choose_encoder(wanted)
         return encode(self.registry), content_type
 
-    def ask(self, tell: Callable[[], None]) -> None:
-        """Call `tell` before each scrape: it emits what was only summed up so far."""
-        self._tellers.append(tell)
+    def ask(self, *tellers: Callable[[], None]) -> None:
+        """Call these before each scrape: they emit what was only summed up so far."""
+        self._tellers += tellers
 
     def label_of(self, table: str) -> str:
         """Return a table's label, admitting a new name while there is room."""
@@ -336,6 +336,7 @@ class Metrics:
                 _operation(e.operation), e.failure
             ].inc(),
             events.StoreAnswered: lambda e: self._store_s[(e.step,)].add(e.elapsed_s),
+            events.StoreLookedUp: lambda e: self._store_s[("lookup",)].merge(e.latencies),
             events.StoreFailed: lambda e: self._store_failures[e.step, e.failure].inc(),
             events.DebtsChanged: lambda e: self._debts.set(e.debts),
             events.CredentialsChanged: self._on_credentials,

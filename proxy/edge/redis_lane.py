@@ -23,7 +23,8 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import Proven
 from proxy.edge.redis_command import Command, Replies
 from proxy.edge.redis_connection import Connect, said_by
-from proxy.edge.redis_pipeline import Pipeline, Pushed, Submission
+from proxy.edge.redis_pipeline import Pipeline, Pushed
+from proxy.edge.redis_submission import Awaited, Submission
 from proxy.edge.redis_wire import PublicWire, take_over
 from proxy.flow.ports import Clock
 
@@ -56,6 +57,8 @@ class Lane:
         problem: why it is not up; None while it is, or before the first attempt has ended.
         pushes: whether what the store pushes comes through on this connection.
         source: what will tell of changes to what is read now; kept by `redis_tracking`.
+        flushes: whether something goes out at the end of this turn of the loop, so that one more
+            command costs no system call.
     """
 
     def __init__(
@@ -75,7 +78,6 @@ class Lane:
         self._limits = limits
         self._pushed = pushed
         self._queue: deque[Submission] = deque()
-        self._flushing = False
         self._leaving = False
         self._over = asyncio.Event()
         self._pipeline: Pipeline | None = None
@@ -83,6 +85,7 @@ class Lane:
         self.problem: StoreUnavailable | None = None
         self.pushes = False
         self.source: Proven | None = None
+        self.flushes = False
 
     def submit(self, *commands: Command) -> asyncio.Future[Replies]:
         """Queue commands for one round trip; the future gets one reply each, errors in place.
@@ -91,17 +94,30 @@ class Lane:
             StoreUnavailable: the lane is down or full; nothing was queued.
         """
         assert commands, "a round trip without a command"
-        if not self.up or self._pipeline is None:
-            raise StoreUnavailable(StoreFailure.CLOSED, "not connected to the store")
+        # To ask asyncio which loop runs is a system call before 3.12.
+        settled: asyncio.Future[Replies] = self._working.loop.create_future()
+        self.enqueue(Awaited(commands, settled))
+        return settled
+
+    def enqueue(self, submission: Submission) -> None:
+        """Queue commands for one round trip, behind all that are queued.
+
+        Raises:
+            StoreUnavailable: as `submit`.
+        """
+        pipeline = self._working
         if len(self._queue) >= self._limits.queue_max:
             raise StoreUnavailable(StoreFailure.FULL, "too many commands wait for the store")
-        loop = self._pipeline.loop  # to ask asyncio which one runs is a system call before 3.12
-        settled: asyncio.Future[Replies] = loop.create_future()
-        self._queue.append(Submission(commands, settled))
-        if not self._flushing:
-            self._flushing = True
-            loop.call_soon(self._flush)
-        return settled
+        self._queue.append(submission)
+        if not self.flushes:
+            self.flushes = True
+            pipeline.loop.call_soon(self._flush)
+
+    @property
+    def _working(self) -> Pipeline:
+        if not self.up or self._pipeline is None:
+            raise StoreUnavailable(StoreFailure.CLOSED, "not connected to the store")
+        return self._pipeline
 
     def reconnect(self) -> None:
         """Leave this connection: its server is not the primary it was."""
@@ -149,7 +165,7 @@ class Lane:
     async def _introduce(self, pipeline: Pipeline) -> None:
         async def round_trip(*commands: Command) -> Replies:
             settled: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
-            pipeline.send([Submission(commands, settled)])
+            pipeline.send([Awaited(commands, settled)])
             return await settled
 
         await self._greet(round_trip)
@@ -161,19 +177,19 @@ class Lane:
 
     def _flush(self) -> None:
         """Send what is queued, as far as the pipeline has room for it."""
-        self._flushing = False
+        self.flushes = False
         pipeline, batch = self._pipeline, []
         room = pipeline.room if pipeline is not None else 0
         while self._queue and room > 0:
             submission = self._queue.popleft()
-            if not submission.settled.done():  # its caller gave up before anything was sent
+            if not submission.given_up:
                 batch.append(submission)
-                room -= len(submission.commands)
+                room -= submission.count
         if pipeline is not None and batch:
             pipeline.send(batch)
 
     def _room_came(self) -> None:
-        if self._queue and not self._flushing:
+        if self._queue and not self.flushes:
             self._flush()
 
     def _ended(self, problem: StoreUnavailable) -> None:

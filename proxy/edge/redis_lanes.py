@@ -56,6 +56,7 @@ class RedisLanes:
         self._lanes = [self._make_lane(index) for index in range(options.lanes)]
         self._any_up = asyncio.Event()
         self._next = 0
+        self._ready: list[tuple[Lane, PrimaryView]] = []
         self._serving_until_s = -math.inf
         self._told: tuple[bool, str] | None = None
         self._doubts = 0
@@ -104,16 +105,21 @@ class RedisLanes:
         return now_s <= self._serving_until_s or self._find_serving(now_s)
 
     def _find_serving(self, now_s: float) -> bool:
-        for index in range(len(self._lanes)):
-            view = self._views[index]
-            if view is not None and self._may_serve(index, now_s):
-                self._serving_until_s = view.sent_s + self._options.heartbeat_age_s_max
-                return True
-        return False
+        self._ready = [
+            (self._lanes[index], view)
+            for index, view in enumerate(self._views)
+            if view is not None and self._may_serve(index, now_s)
+        ]
+        sent_s = min((view.sent_s for _, view in self._ready), default=-math.inf)
+        self._serving_until_s = sent_s + self._options.heartbeat_age_s_max
+        return bool(self._ready)
 
     def _see(self, index: int, view: PrimaryView | None) -> None:
         self._views[index] = view
         self._serving_until_s = -math.inf
+        sent_s = -math.inf if view is None else view.sent_s
+        for tracking in self._trackings[index : index + 1]:
+            tracking.may_serve(sent_s + self._options.heartbeat_age_s_max)
 
     @property
     def quarantined(self) -> bool:
@@ -137,12 +143,19 @@ class RedisLanes:
         return str(problems[0] or "not connected yet") if problems else "no store is configured"
 
     def pick_serving(self) -> tuple[Lane, PrimaryView]:
-        """Return a lane that may look up and fill.
+        """Return a lane that may look up and fill: the same one within a turn of the loop.
 
         Raises:
             StoreUnavailable: there is none.
         """
-        return self._pick(self._may_serve)
+        if not self.serving:
+            raise self._none()
+        ready = self._ready
+        picked = ready[self._next % len(ready)]
+        if not picked[0].flushes:
+            self._next += 1
+            picked = ready[self._next % len(ready)]
+        return picked
 
     def pick_any(self) -> tuple[Lane, PrimaryView]:
         """Return a lane that is connected: fences need no more than that.
@@ -193,6 +206,7 @@ class RedisLanes:
             self._see(index, await self._ask(round_trip))
 
         def changed() -> None:
+            self._serving_until_s = -math.inf
             if not self._lanes[index].up:
                 self._see(index, None)
                 for tracking in self._trackings[index : index + 1]:
@@ -299,7 +313,10 @@ class RedisLanes:
             if view is not None and suits(index, now_s):
                 self._next = index + 1
                 return self._lanes[index], view
-        raise StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")
+        raise self._none()
+
+    def _none(self) -> StoreUnavailable:
+        return StoreUnavailable(StoreFailure.CLOSED, self.why_not_serving or "not connected")
 
     def _tell_serving(self) -> None:
         if not any(lane.up or lane.problem for lane in self._lanes):

@@ -11,40 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import hiredis
 import redis.exceptions
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.edge.redis_command import Command, Replies, reply_error
+from proxy.edge.redis_command import reply_error
 from proxy.edge.redis_patience import Patience
+from proxy.edge.redis_submission import Submission
 from proxy.edge.redis_wire import Receiver, Wire
 
 IN_FLIGHT_MAX: Final = 512  # commands that may wait for replies on one connection
 _NOT_YET: Final = object()
-# Its type hint speaks of a tuple of one word.
-_pack: Final[Callable[[Command], bytes]] = hiredis.pack_command  # type: ignore[assignment]
-
 Pushed = Callable[[list[Any]], None]
 """Takes what the store pushes: its kind, then what belongs to that kind."""
-
-
-@dataclass(slots=True, eq=False)
-class Submission:
-    """Commands of one caller, the future that gets their replies, and those that came so far."""
-
-    commands: tuple[Command, ...]
-    settled: asyncio.Future[Replies]
-    replies: Replies = field(default_factory=list)
-    sent_round: int = 0
-
-    def fail(self, problem: StoreUnavailable) -> None:
-        """Tell the caller, if it still waits, that no replies come."""
-        if not self.settled.done():
-            # One exception object each: they get different tracebacks.
-            self.settled.set_exception(StoreUnavailable(problem.failure, str(problem)))
 
 
 class Pipeline(Receiver):
@@ -103,19 +84,17 @@ class Pipeline(Receiver):
             self._timer = None
 
     def send(self, submissions: Sequence[Submission]) -> None:
-        """Write all their commands at once; their futures get one reply each, errors in place."""
+        """Write all their commands at once; each gets one reply per command."""
         patience = self._patience
         if not self._sent:
             patience.heard_s = self.loop.time()
             if self._timer is None:
                 self._timer = self.loop.call_later(patience.timeout_s, self._judge)
-        packed: list[bytes] = []
         for submission in submissions:
             submission.sent_round = patience.round
-            self._in_flight += len(submission.commands)
-            packed += map(_pack, submission.commands)
+            self._in_flight += submission.count
         self._sent.extend(submissions)
-        self.wire.write(b"".join(packed))
+        self.wire.write(b"".join([submission.packed for submission in submissions]))
 
     def leave(self, problem: StoreUnavailable) -> None:
         """Send nothing more, and end with `problem` once what was sent has its replies."""
@@ -179,13 +158,13 @@ class Pipeline(Receiver):
             raise redis.exceptions.InvalidResponse
         first = self._sent[0]
         first.replies.append(reply)
-        if len(first.replies) < len(first.commands):
+        if len(first.replies) < first.count:
             return
         self._sent.popleft()
-        self._in_flight -= len(first.commands)
-        if not first.settled.done():
-            first.settled.set_result(first.replies)
-        self._end_if_left()
+        self._in_flight -= first.count
+        first.settle()
+        if self._leaving is not None:
+            self._end_if_left()
 
     def _end_if_left(self) -> None:
         if self._leaving is not None and not self._sent:

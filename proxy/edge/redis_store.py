@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import (
     Begun,
     ItemIdentity,
     LeaseReply,
-    Proven,
     Sighting,
     WriteOutcome,
     begun_under,
@@ -24,7 +23,7 @@ from proxy.core.fence import (
 from proxy.core.packing import packed, unpacked_sighting
 from proxy.core.pages import PageIdentity, PageSighting, sight_page
 from proxy.core.policy import SCOPE_KEPT_S, TABLE_SURE_S, FencePolicy
-from proxy.core.record import EntryDraft, ScopeRecord, decode_record, decode_scope
+from proxy.core.record import EntryDraft, decode_record, decode_scope
 from proxy.core.values import (
     GENERATION_BYTES,
     CacheKey,
@@ -37,10 +36,12 @@ from proxy.core.values import (
 )
 from proxy.edge.redis_command import Command, checked, milliseconds, step_command
 from proxy.edge.redis_courier import Build, Courier, Need, Routes, Told
+from proxy.edge.redis_lookup import RedisLookup
 from proxy.edge.redis_primary import PrimaryView
 from proxy.edge.redis_records import is_wrong_type, lease_reply, lookup_command, lookup_reply
+from proxy.edge.redis_scopes import Known, known, sources_of, standing
 from proxy.edge.zstd import compress, decompress
-from proxy.flow.ports import Clock
+from proxy.flow.ports import Clock, LookupReader
 
 _SCOPE_KEPT_MS: Final = milliseconds(SCOPE_KEPT_S)
 _TABLE_SURE_MS: Final = milliseconds(TABLE_SURE_S)
@@ -107,8 +108,8 @@ class RedisStore:
             item, table = await self._read(identity, layout, names)
         found = lookup_reply(item.reply, names)
         now_s = self._clock.monotonic_s()
-        known = _standing(table, now_s)
-        sources = _sources(item, table) if layout is Layout.BLOB else ()
+        known = standing(table, now_s)
+        sources = sources_of(item, table) if layout is Layout.BLOB else ()
         if known is None:
             sources = ()
             known = (await self._learn(identity.table_key, Need.SERVING)).scope
@@ -124,6 +125,22 @@ class RedisStore:
         attributes = found.attributes if found is not None else None
         return unpacked_sighting(seen, attributes, decompress)
 
+    def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
+        """Read them likewise, and tell a reader what is there."""
+        if self._layout_of(identity.table) is not Layout.BLOB:
+            reader.unsure()
+            return
+        try:
+            lanes = self._routes.lanes_for(identity.cache_key)
+            if lanes is not self._routes.lanes_for(identity.table_key):
+                reader.unsure()
+                return
+            lane, view = lanes.pick_serving()
+            now_s = self._clock.monotonic_s
+            lane.enqueue(RedisLookup(identity, reader, view, source=lane.source, now_s=now_s))
+        except StoreUnavailable as unavailable:
+            reader.failed(self._routes.blamed(unavailable))
+
     async def lookup_page(self, page: PageIdentity) -> PageSighting:
         """Read one page and the generations of its table and scope in one round trip."""
         keys = (page.record.cache_key, page.record.table_key, page.scope_key)
@@ -132,7 +149,7 @@ class RedisStore:
         )
         (raw,) = checked([of_page.reply])
         now_s = self._clock.monotonic_s()
-        table, scope = _known(of_table, now_s), _known(of_scope, now_s)
+        table, scope = known(of_table, now_s), known(of_scope, now_s)
         if table is None or table.scope.pages_from_ms == 0:
             table = await self._learn(page.record.table_key, Need.SERVING, "announce")
         if scope is None:
@@ -352,46 +369,6 @@ class RedisStore:
     async def _step(self, cache_key: CacheKey, need: Need, build: Build) -> Any:
         replies, _ = await self._courier.step(cache_key, need, build)
         return checked(replies)[0]
-
-
-class Known(NamedTuple):
-    """A scope's record, and what is known of the connection that brought it."""
-
-    scope: ScopeRecord
-    view: PrimaryView
-
-    def by_clock_of(self, other: PrimaryView, now_s: float) -> ScopeRecord:
-        """Return the record with its times as another server's clock has them."""
-        if other is self.view:
-            return self.scope
-        ahead_ms = other.store_now_ms(now_s) - self.view.store_now_ms(now_s)
-        pages_from_ms = self.scope.pages_from_ms
-        return replace(
-            self.scope,
-            raised_ms=self.scope.raised_ms + ahead_ms,
-            pages_from_ms=max(1, pages_from_ms + ahead_ms) if pages_from_ms else 0,
-        )
-
-
-def _sources(item: Told, table: Told) -> tuple[Proven, ...]:
-    """Return who will tell of changes to either record; nobody where one of them is not tracked."""
-    if item.source is None or table.source is None:
-        return ()
-    return (item.source,) if item.source is table.source else (item.source, table.source)
-
-
-def _known(told: Told, now_s: float) -> Known | None:
-    scope = _standing(told, now_s)
-    return Known(scope, told.view) if scope is not None else None
-
-
-def _standing(told: Told, now_s: float) -> ScopeRecord | None:
-    """Return a scope's record, or None where it must be learned first."""
-    (raw,) = checked([told.reply])
-    scope = decode_scope(raw) if raw is not None else None
-    if scope is None or not scope.stands(told.view.incarnation, told.view.store_now_ms(now_s)):
-        return None
-    return scope
 
 
 def _under(step: str, cache_key: CacheKey, *arguments: bytes | int | str) -> Build:

@@ -28,11 +28,12 @@ _INVALIDATE: Final = b"invalidate"
 class TrackedConnection:
     """What one connection told until something makes it void; a `ports.NearSource`."""
 
-    __slots__ = ("_gone", "proven_s")
+    __slots__ = ("_gone", "proven_s", "serves_until_s")
 
-    def __init__(self, proven_s: float) -> None:
+    def __init__(self, proven_s: float, serves_until_s: float) -> None:
         self._gone = False
         self.proven_s = proven_s
+        self.serves_until_s = serves_until_s
 
     def prove(self, sent_s: float) -> None:
         """Note that a PING of then was answered."""
@@ -58,6 +59,7 @@ class Tracking:
         self._feed = feed
         self._clock = clock
         self._source: TrackedConnection | None = None
+        self._serves_until_s = -math.inf
 
     async def start(self, round_trip: RoundTrip) -> None:
         """Have a new connection tracked; without, where the store or redis-py does not let us."""
@@ -66,7 +68,7 @@ class Tracking:
         started_s = self._clock.monotonic_s()
         if await round_trip(("CLIENT", "TRACKING", "ON")) == [b"OK"]:
             # It has told nothing yet, so nothing that changed before can be missing of it.
-            self._have(TrackedConnection(started_s))
+            self._have(TrackedConnection(started_s, self._serves_until_s))
 
     def stop(self) -> None:
         """Let go of a connection that is gone."""
@@ -75,7 +77,13 @@ class Tracking:
     def doubt(self) -> None:
         """Let go of all that the connection told so far; it goes on telling."""
         if self._source is not None:
-            self._have(TrackedConnection(-math.inf))
+            self._have(TrackedConnection(-math.inf, self._serves_until_s))
+
+    def may_serve(self, until_s: float) -> None:
+        """Note until when what is read on the connection may be served; -inf for no longer."""
+        self._serves_until_s = until_s
+        if self._source is not None:
+            self._source.serves_until_s = until_s
 
     def take(self, push: list[Any]) -> None:
         """Take a push, where it stands in the stream."""

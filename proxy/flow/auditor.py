@@ -66,6 +66,9 @@ class Auditor:
         ports: what it works with.
         share: of the hits it is told of, 0 to 1.
         gate: bounds all examinations, also those that `confirm` asks for.
+
+    Attributes:
+        left: hits that may yet pass by; whoever has a hit pass counts it here, as `served` does.
     """
 
     def __init__(self, ports: AuditorPorts, *, share: float, gate: AuditGate) -> None:
@@ -73,33 +76,33 @@ class Auditor:
         self._share = share
         self._gate = gate
         self._secret: Token | None = None
-        self._skips: int | None = None
+        self.left = self._draw()
 
     def served(self, plan: FetchPlan, entry: Entry) -> None:
         """Start to examine the hit, if chance and the gate say so.
 
         A page that cannot be read consistently is left out: DynamoDB's answer would prove nothing.
         """
-        if self._share == 0 or plan.lags:
+        if plan.lags:
             return
-        if self._skips is None:
-            self._skips = self._draw()
-        if self._skips:
-            self._skips -= 1
+        self.left -= 1
+        if self.left >= 0:
             return
-        self._skips = None
+        self.left = self._draw()
         units = self._enter(entry)
         if units is None:
             self._ports.emit(AuditEnded(plan.table, AuditResult.DROPPED))
         else:
             self._ports.tasks.spawn(self._audit(plan, entry, units), "audit")
 
-    def _draw(self) -> int:
+    def _draw(self) -> float:
         """Draw how many hits pass by before the next one that is examined.
 
         So dice are rolled per examination and not per hit. The geometric distribution: as many as
         if each one had been left out with a chance of 1 - share.
         """
+        if self._share == 0:
+            return math.inf
         chance = min(self._ports.clock.uniform(0, 1), _CHANCE_MAX)
         return 0 if self._share >= 1 else int(math.log1p(-chance) / math.log1p(-self._share))
 

@@ -45,6 +45,9 @@ class Debts:
         clock: time and sleep.
         emit: takes events.
         debts_max: open debts at one time; then writes are refused until some are paid.
+
+    Attributes:
+        keys: the records that debts are open for, and how many; read only.
     """
 
     def __init__(self, *, clock: Clock, emit: Emit, debts_max: int) -> None:
@@ -52,7 +55,7 @@ class Debts:
         self._emit = emit
         self._debts_max = debts_max
         self._debts: set[Debt] = set()
-        self._keys: Counter[CacheKey] = Counter()
+        self.keys: Counter[CacheKey] = Counter()
 
     def __len__(self) -> int:
         return len(self._debts)
@@ -67,11 +70,11 @@ class Debts:
         """Tell whether the store may not know of a write of ours on this item."""
         if not self._debts:
             return False
-        return identity.cache_key in self._keys or identity.table_key in self._keys
+        return identity.cache_key in self.keys or identity.table_key in self.keys
 
     def owes_page(self, page: PageIdentity) -> bool:
         """Tell whether the store may not know of a write of ours that may change a page."""
-        return page.record.table_key in self._keys or page.scope_key in self._keys
+        return page.record.table_key in self.keys or page.scope_key in self.keys
 
     def open(self, fence: Fence) -> Debt:
         """Open a debt for a write that is about to be sent; it stays until it is ripe and paid.
@@ -85,7 +88,7 @@ class Debts:
             )
         debt = Debt(fence, fence.keys)
         self._debts.add(debt)
-        self._keys.update(debt.keys)
+        self.keys.update(debt.keys)
         self._emit(DebtsChanged(len(self._debts)))
         return debt
 
@@ -111,8 +114,8 @@ class Debts:
                 return
             self._debts.discard(debt)
             for cache_key in debt.keys:
-                self._keys[cache_key] -= 1
-                if not self._keys[cache_key]:
-                    del self._keys[cache_key]
+                self.keys[cache_key] -= 1
+                if not self.keys[cache_key]:
+                    del self.keys[cache_key]
             self._emit(FenceEnded(debt.fence.table, result))
             self._emit(DebtsChanged(len(self._debts)))

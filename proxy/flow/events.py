@@ -202,6 +202,13 @@ class StoreAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreLookedUp:
+    """The store answered lookups, told together some time later."""
+
+    latencies: LatencyTally
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """A step in the store failed."""
 
@@ -340,6 +347,7 @@ Event = (
     | UpstreamAnswered
     | UpstreamSilent
     | StoreAnswered
+    | StoreLookedUp
     | StoreFailed
     | StoreServing
     | StoreFitness

@@ -53,6 +53,32 @@ class Landing:
         return self.fetched is not None and self.fetched.others
 
 
+class _Patience:
+    """How long one reader still waits for another proxy's fill.
+
+    What counts is looking: between two looks no more than their longest pause. Where the rest of
+    the time went to a loop that came late, or a process that was stopped, the reader has not waited
+    in vain, it has not looked; and on an overloaded machine the filler is as slow as everybody, so
+    a read of its own would come on top. After `lease_s` what it waited for has surely ended.
+    """
+
+    __slots__ = ("_began_s", "_fence", "_looked_s", "_waited_s")
+
+    def __init__(self, fence: FencePolicy, now_s: float) -> None:
+        self._fence = fence
+        self._began_s = self._looked_s = now_s
+        self._waited_s = 0.0
+
+    def over(self, now_s: float) -> bool:
+        """Count one look that was in vain; tell whether it was the last one."""
+        self._waited_s += min(now_s - self._looked_s, _POLL_S[1])
+        self._looked_s = now_s
+        return (
+            self._waited_s >= self._fence.lease_wait_s
+            or now_s - self._began_s >= self._fence.lease_s
+        )
+
+
 class Source(Protocol):
     """Where a flight fetches from, when it is not alone."""
 
@@ -198,7 +224,7 @@ class Filler:
         source: Source | None,
     ) -> LeaseReply | None:
         """Ask for the lease until it is clear who fetches; None when the store is out."""
-        give_up_s = self._clock.monotonic_s() + self._fence.lease_wait_s
+        patience = _Patience(self._fence, self._clock.monotonic_s())
         force = plan.control.refresh
         while True:
             flight.asks()
@@ -213,7 +239,7 @@ class Filler:
                 # Fresh by the times that another proxy gave it, too old for our policy or reader.
                 force = True
                 continue
-            if reply.state is not LeaseState.WAIT or self._clock.monotonic_s() >= give_up_s:
+            if reply.state is not LeaseState.WAIT or patience.over(self._clock.monotonic_s()):
                 return reply
             if source is not None:
                 source.waits()

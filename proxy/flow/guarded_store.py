@@ -10,9 +10,10 @@ from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import EntryDraft
+from proxy.core.tally import LatencyTally
 from proxy.core.values import CacheKey, FenceResult, Generation, TableId, Token
-from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed
-from proxy.flow.ports import Clock, Store
+from proxy.flow.events import BreakerMoved, Emit, StoreAnswered, StoreFailed, StoreLookedUp
+from proxy.flow.ports import Clock, LookupReader, Store
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class GuardedStore:
         self._told = breaker.state
         self._clock = clock
         self._emit = emit
+        self._lookups = LatencyTally()
 
     @property
     def serving(self) -> bool:
@@ -61,6 +63,21 @@ class GuardedStore:
     ) -> Sighting:
         """See `ports.Store`."""
         return await self._guard("lookup", lambda: self._store.lookup(identity, names))
+
+    def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
+        """See `ports.Store`."""
+        started_s = self._clock.monotonic_s()
+        guarded = _GuardedReader(self, reader, started_s)
+        if self._admits("lookup", started_s):
+            self._store.look_up(identity, guarded)
+        else:
+            reader.failed(_breaker_open())
+
+    def tell(self) -> None:
+        """Tell of the lookups since the last time; to be called before anybody counts."""
+        told, self._lookups = self._lookups, LatencyTally()
+        if told.count:
+            self._emit(StoreLookedUp(told))
 
     async def lookup_page(self, page: PageIdentity) -> PageSighting:
         """See `ports.Store`."""
@@ -164,20 +181,12 @@ class GuardedStore:
 
     async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
         started_s = self._clock.monotonic_s()
-        if not self._breaker.admit(started_s):
-            self._emit(StoreFailed(step, StoreFailure.CLOSED))
-            raise StoreUnavailable(StoreFailure.CLOSED, "the store's breaker is open")
-        self._tell_moves()
+        if not self._admits(step, started_s):
+            raise _breaker_open()
         try:
             reply = await call()
         except StoreUnavailable as unavailable:
-            # A refusal is an answer: the store is there, and other steps may well succeed. So they
-            # may where one node of a cluster is out, which costs no caller more than one time-out.
-            if unavailable.failure in _THERE or unavailable.partial:
-                self._breaker.succeeded()
-            else:
-                self._breaker.failed(self._clock.monotonic_s())
-            self._emit(StoreFailed(step, unavailable.failure))
+            self._failed(step, unavailable)
             raise
         else:
             self._breaker.succeeded()
@@ -186,8 +195,65 @@ class GuardedStore:
         finally:
             self._tell_moves()
 
+    def _admits(self, step: str, now_s: float) -> bool:
+        admitted = self._breaker.admit(now_s)
+        if admitted:
+            self._tell_moves()
+        else:
+            self._emit(StoreFailed(step, StoreFailure.CLOSED))
+        return admitted
+
+    def _failed(self, step: str, unavailable: StoreUnavailable) -> None:
+        # A refusal is an answer: the store is there, and other steps may well succeed. So they
+        # may where one node of a cluster is out, which costs no caller more than one time-out.
+        if unavailable.failure in _THERE or unavailable.partial:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed(self._clock.monotonic_s())
+        self._emit(StoreFailed(step, unavailable.failure))
+
+    def looked_up(self, started_s: float) -> None:
+        """Take note that a lookup was answered."""
+        self._breaker.succeeded()
+        self._lookups.add(self._clock.monotonic_s() - started_s)
+        self._tell_moves()
+
+    def failed_to_look_up(self, problem: StoreUnavailable) -> None:
+        """Take note that one was not."""
+        self._failed("lookup", problem)
+        self._tell_moves()
+
     def _tell_moves(self) -> None:
         """Tell the breaker's state once after each move, however many steps are under way."""
         if self._breaker.state is not self._told:
             self._told = self._breaker.state
             self._emit(BreakerMoved(self._told.value))
+
+
+class _GuardedReader:
+    """A reader whose lookup is counted."""
+
+    __slots__ = ("_guard", "_reader", "_started_s")
+
+    def __init__(self, guard: GuardedStore, reader: LookupReader, started_s: float) -> None:
+        self._guard = guard
+        self._reader = reader
+        self._started_s = started_s
+
+    def saw(self, sighting: Sighting) -> None:
+        self._guard.looked_up(self._started_s)
+        self._reader.saw(sighting)
+
+    def unsure(self) -> None:
+        self._reader.unsure()  # `lookup` will be asked, and counts
+
+    def failed(self, problem: StoreUnavailable) -> None:
+        self._guard.failed_to_look_up(problem)
+        self._reader.failed(problem)
+
+    def broke(self, error: Exception) -> None:
+        self._reader.broke(error)
+
+
+def _breaker_open() -> StoreUnavailable:
+    return StoreUnavailable(StoreFailure.CLOSED, "the store's breaker is open")

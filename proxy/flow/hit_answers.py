@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from proxy.core.fetches import FetchPlan
-from proxy.core.item_size import read_units
-from proxy.core.near_copy import Copy, NearHit
+from proxy.core.hits import NEAR, NEAR_NEGATIVE, Hit
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
-from proxy.core.refresh_ahead import AHEAD_MS_MAX
 from proxy.core.request import Answer
 from proxy.core.values import Outcome
 from proxy.flow.exchange import checksum
-from proxy.flow.near_reads import NEAR, NEAR_NEGATIVE
 
 
 def near_answer(plan: FetchPlan, entry: Entry, store_now_ms: int) -> Answer:
@@ -23,25 +18,10 @@ def near_answer(plan: FetchPlan, entry: Entry, store_now_ms: int) -> Answer:
     return answer_of(plan, entry, store_now_ms, Outcome.HIT, NEAR)
 
 
-def near_hit(plan: ReadPlan, copy: Copy, now_s: float) -> NearHit:
-    """Return what a fresh copy answers to plain reads from now on, and until when."""
-    entry, now_ms = copy.entry, copy.store_now_ms(now_s)
-    answer = near_answer(plan, entry, now_ms)
-    # While the time to live stays the same, so does all else, except that the policy's may end.
-    same_until_ms = entry.soft_ms - 1000 * _ttl_s(entry, now_ms)
-    fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
-    until_ms = min(same_until_ms, entry.filled_ms + fresh_ms)
-    units = read_units(entry.item_bytes, consistent=False)
-    ending = entry.soft_ms - now_ms < AHEAD_MS_MAX
-    return NearHit(answer, plan.policy, units, until_s=copy.before_s(until_ms), ending=ending)
-
-
-def store_hit(plan: ReadPlan, entry: Entry, store_now_ms: int) -> NearHit:
+def store_hit(plan: ReadPlan, entry: Entry, store_now_ms: int) -> Hit:
     """Return what a fresh entry of the store answers to one plain read."""
-    outcome = Outcome.NEGATIVE_HIT if entry.negative else Outcome.HIT
-    answer = answer_of(plan, entry, store_now_ms, outcome)
-    units = read_units(entry.item_bytes, consistent=False)
-    return NearHit(answer, plan.policy, units, until_s=-math.inf)
+    assert entry.covers(None), "an entry that lacks what a plain read asks for"
+    return Hit(entry, plan.table, near=False, ttl_s=_ttl_s(entry, store_now_ms))
 
 
 def answer_of(

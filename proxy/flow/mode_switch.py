@@ -24,9 +24,14 @@ class ModeSwitch:
     Args:
         policy_of: gives a table's policy as settings have it.
         emit: takes events.
+
+    Attributes:
+        switching: called before a switch counts; whoever keeps what follows from a policy
+            forgets it.
     """
 
     def __init__(self, policy_of: Callable[[str], TablePolicy], *, emit: Emit) -> None:
+        self.switching: Callable[[], None] = lambda: None
         self._policy_of = policy_of
         self._emit = emit
         self._switched: dict[str, TablePolicy] = {}
@@ -40,6 +45,7 @@ class ModeSwitch:
         if table not in self._switched and len(self._switched) >= TABLES_MAX:
             return False
         policy = replace(self._policy_of(table), mode=mode, mode_percent=percent)
+        self.switching()
         self._switched[table] = policy
         self._emit(ModeSwitched(table, mode, percent))
         return True

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import ItemIdentity, RecordState, Sighting
 from proxy.core.near_cache import NearCache
-from proxy.core.near_copy import Copy, NearHit
-from proxy.core.near_rules import NearRules
+from proxy.core.near_copy import Copy, StandingHit
+from proxy.core.near_rules import Look, NearRules
 from proxy.core.policy import NearPolicy
 from proxy.core.read_plan import ReadPlan
+from proxy.core.refresh_ahead import AHEAD_MS_MAX
 from proxy.core.values import CacheKey, Level, Verdict
-from proxy.flow.ports import Clock, NearSource, Store
+from proxy.flow.ports import Clock, LookupReader, NearSource, Store
 
-NEAR: Final = "near"
-"""What Cache-Status says of a hit on a copy; of one on an absence, the other."""
-
-NEAR_NEGATIVE: Final = "near-negative"
+STANDS_S: Final = 60.0
+"""What stands is judged as any other read at least so often, and its table is noted as read."""
 
 
 class NearReads:
@@ -65,22 +65,19 @@ class NearReads:
         self.hits += 1
         return copy
 
-    def hit(self, plan: ReadPlan, now_s: float) -> tuple[Copy, NearHit | None] | None:
-        """Return a copy that may answer a plain read now, and its last answer if that still holds.
+    def hit(self, plan: ReadPlan, copy: Copy, now_s: float) -> StandingHit:
+        """Return what a copy that `find` returned answers to a plain read, now and later on.
 
-        What was fresh is so until `NearHit.until_s`, so that nothing need be judged before.
+        Until its entry is so near its end that a read may start a refresh, and for STANDS_S at
+        most.
         """
-        copy = self._standing(plan, now_s)
-        if copy is None:
-            return None
-        hit = copy.hit
-        if hit is not None and now_s < hit.until_s and hit.policy is plan.policy:
-            self.hits += 1
-            return copy, hit
-        if plan.judge(copy.entry, copy.store_now_ms(now_s)) is not Verdict.FRESH:
-            return None
-        self.hits += 1
-        return copy, None
+        entry = copy.entry
+        fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
+        left_ms = min(AHEAD_MS_MAX, (entry.soft_ms - entry.filled_ms) // 2)
+        ends_ms = min(entry.soft_ms - left_ms, entry.filled_ms + fresh_ms)
+        ends_s = min(copy.before_s(ends_ms), now_s + STANDS_S)
+        delta_s = self._delta_s[plan.policy.level]
+        return StandingHit(copy, plan.table, now_s=now_s, delta_s=delta_s, ends_s=ends_s)
 
     def _standing(self, plan: ReadPlan, now_s: float) -> Copy | None:
         level = plan.policy.level
@@ -113,6 +110,14 @@ class NearReads:
             self._rules.ended(look)
         return sighting
 
+    def look_up(self, store: Store, plan: ReadPlan, reader: LookupReader) -> None:
+        """Start to read one record, and keep a copy as `lookup` does; tells a reader."""
+        identity = plan.identity
+        if self._delta_s[plan.policy.level]:
+            look = self._rules.look(identity, self._clock.monotonic_s())
+            reader = _LookingReader(self._rules, look, reader)
+        store.look_up(identity, reader)
+
     def shown(self, identity: ItemIdentity) -> None:
         """Take note that a read shows an item, or a page, as it was found elsewhere."""
         self._rules.shown(identity)
@@ -135,3 +140,37 @@ class NearReads:
     def lost(self, source: NearSource) -> None:
         """See `ports.NearFeed`."""
         self._rules.lost(source)
+
+
+class _LookingReader:
+    """A reader whose lookup has a placeholder, which is given back once, whatever comes."""
+
+    __slots__ = ("_look", "_reader", "_rules")
+
+    def __init__(self, rules: NearRules, look: Look, reader: LookupReader) -> None:
+        self._rules = rules
+        self._look: Look | None = look
+        self._reader = reader
+
+    def saw(self, sighting: Sighting) -> None:
+        assert self._look is not None, "told twice"
+        self._rules.saw(self._look, sighting)
+        self._end()
+        self._reader.saw(sighting)
+
+    def unsure(self) -> None:
+        self._end()
+        self._reader.unsure()
+
+    def failed(self, problem: StoreUnavailable) -> None:
+        self._end()
+        self._reader.failed(problem)
+
+    def broke(self, error: Exception) -> None:
+        self._end()
+        self._reader.broke(error)
+
+    def _end(self) -> None:
+        if self._look is not None:
+            self._rules.ended(self._look)
+            self._look = None

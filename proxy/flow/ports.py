@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
 from proxy.core.record import Entry, EntryDraft
@@ -84,6 +85,26 @@ class Upstream(Protocol):
         ...
 
 
+class LookupReader(Protocol):
+    """Is told what came of a lookup: by one of these calls, once, perhaps before it returns."""
+
+    def saw(self, sighting: Sighting) -> None:
+        """Take what is there."""
+        ...
+
+    def unsure(self) -> None:
+        """Take note that it needs more than one round trip: ask by `Store.lookup`."""
+        ...
+
+    def failed(self, problem: StoreUnavailable) -> None:
+        """Take note that the store did not answer."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """Take what a bug raised, perhaps in one of the other calls."""
+        ...
+
+
 class Store(Protocol):
     """The shared Redis/Valkey. Every method is one round trip and one atomic step per record.
 
@@ -120,6 +141,10 @@ class Store(Protocol):
             names: the top-level attributes that the caller needs, None for all. Only a hint: the
                 sighting's entry may hold more, and `Entry.covers` tells what it may answer.
         """
+        ...
+
+    def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
+        """Start to read one record and its table's generation; a reader is told what came of it."""
         ...
 
     async def lookup_page(self, page: PageIdentity) -> PageSighting:
@@ -307,6 +332,11 @@ class NearSource(Protocol):
     @property
     def proven_s(self) -> float:
         """Monotonic time at which the last answered PING was sent; -inf once it is gone."""
+        ...
+
+    @property
+    def serves_until_s(self) -> float:
+        """Monotonic time until which its server may answer reads, unless proven anew."""
         ...
 
 

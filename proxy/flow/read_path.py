@@ -13,8 +13,9 @@ from typing import NamedTuple, assert_never
 from proxy.core.errors import NotCached, StoreUnavailable, UpstreamFailed
 from proxy.core.fence import RecordState, Sighting
 from proxy.core.fetches import FetchPlan
+from proxy.core.hits import Hit
 from proxy.core.item_size import read_units
-from proxy.core.near_copy import NearHit
+from proxy.core.near_copy import Copy, StandingHit
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
@@ -28,10 +29,10 @@ from proxy.flow.debts import Debts
 from proxy.flow.events import CapacitySaved, Emit, RefreshEnded
 from proxy.flow.exchange import Exchange, checksum, pass_fetched, pass_on
 from proxy.flow.filler import Filler, Landing
-from proxy.flow.hit_answers import answer_of, body_of, near_answer, near_hit, store_hit
+from proxy.flow.hit_answers import answer_of, body_of, near_answer, store_hit
 from proxy.flow.hot_reads import HotReads
 from proxy.flow.near_reads import NearReads
-from proxy.flow.ports import Clock, Store
+from proxy.flow.ports import Clock, LookupReader, Store
 from proxy.flow.tasks import TaskOwner
 
 
@@ -100,7 +101,7 @@ class ReadPath:
             answer = pass_on(reply, Outcome.BYPASS, plan.table)
             return answer.explained(BypassReason.UNDECODABLE, plan.table)
 
-    def near(self, plan: ReadPlan) -> NearHit | None:
+    def near(self, plan: ReadPlan) -> StandingHit | None:
         """Answer a plain read at once from this process's own copy; None: only `answer` will do.
 
         It is for the caller to tell what the hit saved.
@@ -108,49 +109,45 @@ class ReadPath:
         if self.why_bypass(plan) is not None:
             return None
         now_s = self._ports.clock.monotonic_s()
-        found = self._ports.near.hit(plan, now_s)
-        if found is None:
+        copy = self._find_near(plan, now_s)
+        if copy is None:
             return None
-        copy, hit = found
-        self._ports.note(plan.table)
-        self._hot.left -= 1  # `HotReads.read`, without the call: this is the fastest hit there is
-        if self._hot.left <= 0:
-            self._hot.sample(plan)
         self._ports.witness.served(plan, copy.entry)
-        if hit is None:
-            hit = copy.hit = near_hit(plan, copy, now_s)
-        if hit.ending:
-            self._ports.ahead.served(plan, copy.entry, copy.store_now_ms(now_s))
-        return hit
+        return self._ports.near.hit(plan, copy, now_s)
 
     def _near(self, plan: ReadPlan) -> Answer | None:
         now_s = self._ports.clock.monotonic_s()
-        if (copy := self._ports.near.find(plan, now_s)) is None:
+        copy = self._find_near(plan, now_s)
+        if copy is None:
             return None
-        self._ports.note(plan.table)
-        entry, store_now_ms = copy.entry, copy.store_now_ms(now_s)
-        self._hot.read(plan)
-        if entry.soft_ms - store_now_ms < AHEAD_MS_MAX:
-            self._ports.ahead.served(plan, entry, store_now_ms)
-        self._tell_hit(plan, entry)
-        return near_answer(plan, entry, store_now_ms)
+        self._tell_hit(plan, copy.entry)
+        return near_answer(plan, copy.entry, copy.store_now_ms(now_s))
 
-    async def look_up(self, plan: ReadPlan) -> NearHit | Seen | None:
-        """Answer a plain read by one lookup, if the store has a fresh entry.
+    def _find_near(self, plan: ReadPlan, now_s: float) -> Copy | None:
+        copy = self._ports.near.find(plan, now_s)
+        if copy is not None:
+            self._ports.note(plan.table)
+            self._hot.read(plan)
+            store_now_ms = copy.store_now_ms(now_s)
+            if copy.entry.soft_ms - store_now_ms < AHEAD_MS_MAX:
+                self._ports.ahead.served(plan, copy.entry, store_now_ms)
+        return copy
+
+    def look_up(self, plan: ReadPlan, reader: LookupReader) -> None:
+        """Start the lookup of a plain read that nothing bypasses; then ask `seen`."""
+        self._hot.read(plan)
+        self._ports.near.look_up(self._ports.store, plan, reader)
+
+    def seen(self, plan: ReadPlan, sighting: Sighting, asked_s: float) -> Hit | Seen:
+        """Answer a plain read by what a lookup saw, if that is a fresh entry.
 
         It is for the caller to tell what the hit saved.
 
         Returns:
-            What was seen, for `answer` to go on with; None where the store may not be asked.
+            A hit; or what was seen, for `answer` to go on with.
         """
-        if self.why_bypass(plan) is not None:
-            return None
-        ports, asked_s = self._ports, self._ports.clock.monotonic_s()
-        sighting = await self._look_up(plan)
-        if sighting is None or (entry := sighting.entry) is None:
-            return Seen(plan, sighting, asked_s)
-        now_ms = sighting.store_now_ms
-        if plan.judge(entry, now_ms) is not Verdict.FRESH:
+        entry, now_ms, ports = sighting.entry, sighting.store_now_ms, self._ports
+        if entry is None or plan.judge(entry, now_ms) is not Verdict.FRESH:
             return Seen(plan, sighting, asked_s)
         ports.note(plan.table)
         if entry.soft_ms - now_ms < AHEAD_MS_MAX and sighting.state is not RecordState.LEASED:

@@ -18,11 +18,16 @@ class StreamPolicies:
             does not change.
         lag: the bound, and what to do beyond.
         emit: takes events.
+
+    Attributes:
+        switching: called before another policy counts; whoever keeps what follows from a policy
+            forgets it.
     """
 
     def __init__(
         self, policy_of: Callable[[str], TablePolicy], *, lag: LagPolicy, emit: Emit
     ) -> None:
+        self.switching: Callable[[], None] = lambda: None
         self._policy_of = policy_of
         self._lag = lag
         self._emit = emit
@@ -41,6 +46,7 @@ class StreamPolicies:
     def distrust(self, table: TableName) -> None:
         """Let a table be over the bound until it is judged: nobody knows its lag yet."""
         policy = self._policy_of(table)
+        self.switching()
         self._over[table] = policy, degraded(policy, self._lag)
 
     def judge(self, table: TableName, lag_s: float | None) -> None:
@@ -51,6 +57,7 @@ class StreamPolicies:
         if over:
             self.distrust(table)
         else:
+            self.switching()
             del self._over[table]
         self._emit(StreamLagMoved(table, over))
 

@@ -14,18 +14,18 @@ from typing import Final
 import uvloop
 
 from proxy.core.cache_key import KeySpace
-from proxy.core.near_copy import NearHit
+from proxy.core.hits import Hit
 from proxy.core.plan_memo import PlanMemo
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
+from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import CacheKey, Outcome, TableName
+from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
 from proxy.edge.clock import SystemClock
 from proxy.edge.http_server import DataServer, HttpLimits, HttpOptions
 from proxy.edge.listeners import DataListener
 from proxy.edge.log import EventLog, logger
 from proxy.edge.metrics import Metrics, MetricsIdentity
-from proxy.flow.at_once import AtOnce
 from proxy.flow.events import Event
 from proxy.flow.exchange import checksum
 from proxy.flow.hit_tally import HitTally
@@ -59,42 +59,39 @@ class Process:
         self._metrics = Metrics(MetricsIdentity(*["bench"] * 6))
         self._log = EventLog(logger("bench"), self.clock.monotonic_s)
         space, policy = KeySpace("bench", "us-east-1"), TablePolicy()
-        self._held: dict[CacheKey, tuple[bytes, int]] = {}
-        self._hits: dict[CacheKey, NearHit] = {}
-        self._policy = policy
+        self._tally = HitTally(self.emit)
+        self._hits: dict[CacheKey, Hit] = {}
+        space, policy = KeySpace("bench", "us-east-1"), TablePolicy()
+        self._plan_of = PlanMemo(space, lambda _: policy, bytes_max=16 * 1024 * 1024).plan_of
         for number in range(keys):
             body = item_body(number, item_bytes)
-            self._held[space.item(TABLE, key_of(number)).cache_key] = body, checksum(body)
-        plans = PlanMemo(space, lambda _: policy, bytes_max=16 * 1024 * 1024)
-        self.at_once = AtOnce(plans, self._near, clock=self.clock, tally=HitTally(self.emit))
+            entry = Entry(
+                *(Incarnation(bytes(8)), Generation(bytes(8)), Digest(bytes(16)), 0, 0, 0),
+                *(False, item_bytes, checksum(body), body),
+            )
+            record = space.item(TABLE, key_of(number)).cache_key
+            self._hits[record] = Hit(entry, TABLE, near=True, ttl_s=300)
 
     def emit(self, event: Event) -> None:
         """Count and log, as the proxy does."""
         self._metrics.on_event(event)
         self._log.on_event(event)
 
-    def _near(self, plan: ReadPlan) -> NearHit | None:
-        now_s, cache_key = self.clock.monotonic_s(), plan.identity.cache_key
-        hit = self._hits.get(cache_key)
-        if hit is not None and now_s < hit.until_s:
-            return hit
-        held = self._held.get(cache_key)
-        if held is None:
+    def answer_now(self, body: bytes) -> Hit | None:
+        """Answer what is held."""
+        started_s = self.clock.monotonic_s()
+        plan = self._plan_of(body)
+        if not isinstance(plan, ReadPlan):
             return None
-        body, crc32 = held
-        answer = Answer(
-            *(200, (), body, Outcome.HIT),
-            table=plan.table,
-            crc32=crc32,
-            ttl_s=300 - int(now_s) % 300,
-            detail="near",
-        )
-        hit = self._hits[cache_key] = NearHit(answer, self._policy, 0.5, until_s=int(now_s) + 1)
+        hit = self._hits.get(plan.identity.cache_key)
+        if hit is not None:
+            sums = self._tally.of(hit.outcome, plan.table)
+            sums.add(hit.units, self.clock.monotonic_s() - started_s)
         return hit
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Answer by the long way; what is not held is an error of the benchmark's."""
-        hit = self.at_once.answer(request.body)
+        hit = self.answer_now(request.body)
         assert hit is not None, "not held"
         return hit.answer
 
@@ -107,7 +104,7 @@ async def serve(*, door: bool, keys: int, item_bytes: int) -> None:
         is_loop=lambda _: False,
         options=HttpOptions(LIMITS, cache_status=True, server_name="Server", cross_origin=False),
         emit=process.emit,
-        answer_now=process.at_once.answer if door else None,
+        answer_now=process.answer_now if door else None,
     )
     listener = DataListener(server, port_shared=False)
     await listener.start("127.0.0.1", 0)

@@ -57,7 +57,7 @@ class Kept(Protocol):
 class _Connection:
     """Tells of everything at every moment."""
 
-    proven_s = float("inf")
+    proven_s = serves_until_s = float("inf")
 
 
 class Near:

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 
@@ -52,6 +53,7 @@ from tests.fakes.record_bytes import (
 from tests.support.live_lanes import KEYS, live_lanes, options, sentinel_of
 from tests.support.raw_cluster import RawCluster
 from tests.support.raw_store import RawStore
+from tests.support.reader import BothWays, look_up
 from tests.support.store_topologies import ClusterTopology, SentinelTopology
 
 FENCE = FencePolicy(lease_s=100.0, marker_s=1000.0, tombstone_s=500.0)
@@ -210,7 +212,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     layouts = itertools.cycle([Layout.HASH, Layout.BLOB] if layout == "mixed" else [Layout(layout)])
     if kind == "memory":
         memory = MemoryStore(CLOCK, FENCE)
-        yield World(memory, item, layouts, memory=memory)
+        yield World(both_ways(memory), item, layouts, memory=memory)
         return
     there, real = _server(kind, request)
     looked_for = Layout.HASH if layout == "hash" else Layout.BLOB
@@ -218,7 +220,12 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         real.run("FLUSHALL", "SYNC")
         async with live_lanes(there) as live:
             await live.until(lambda: live.routes.serving and not live.routes.why_not_serving)
-            yield World(live.store(FENCE, looked_for), item, layouts, real=real)
+            yield World(both_ways(live.store(FENCE, looked_for)), item, layouts, real=real)
+
+
+def both_ways(store: Store) -> Store:
+    """Make every lookup of the suite one of each kind."""
+    return cast("Store", BothWays(store))
 
 
 def _server(
@@ -372,6 +379,19 @@ async def test_a_table_record_of_another_release_is_left_alone(world: World) -> 
     with pytest.raises(StoreUnavailable):
         await body_seen(world)
     assert world.raw(world.item.table_key) == later
+
+
+async def test_a_reader_is_told_what_a_lookup_shows(world: World) -> None:
+    """An entry, as soon as the table has a generation; a hash needs a look of its own kind."""
+    await filled(world)
+    told = await look_up(world.store, world.item)
+    stored = world.stored(world.item.cache_key)
+    assert stored is not None
+    if told is None:
+        assert world.memory is None  # what is in memory is never in doubt
+        return
+    assert told.entry is not None
+    assert told.entry.body == shows("one")
 
 
 # Layouts

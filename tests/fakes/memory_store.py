@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from itertools import count
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import (
@@ -38,7 +38,7 @@ from proxy.core.values import (
     TableId,
     Token,
 )
-from proxy.flow.ports import Clock, NearFeed
+from proxy.flow.ports import Clock, LookupReader, NearFeed
 from tests.fakes.memory_scripts import (
     Fields,
     Granted,
@@ -71,6 +71,28 @@ class _Fault:
     failure: StoreFailure
     step: str | None
     after_effect: bool
+
+
+_telling: Final[set[asyncio.Task[None]]] = set()
+
+
+def tell_reader(lookup: Coroutine[Any, Any, Sighting], reader: LookupReader) -> None:
+    """Let a reader know what comes of a lookup, in a task of its own."""
+
+    async def tell() -> None:
+        try:
+            try:
+                sighting = await lookup
+            except StoreUnavailable as unavailable:
+                reader.failed(unavailable)
+            else:
+                reader.saw(sighting)
+        except Exception as error:  # noqa: BLE001 - as the real one does
+            reader.broke(error)
+
+    task = asyncio.get_running_loop().create_task(tell())
+    _telling.add(task)
+    task.add_done_callback(_telling.discard)
 
 
 class MemoryStore:
@@ -215,10 +237,14 @@ class MemoryStore:
             fields = stored.fields if stored is not None else None
             if self.tracking is not None and fields is None:  # only a GET is tracked
                 sources = self.tracking.reads(identity.cache_key, identity.table_key)
-                seen = replace(seen, sources=sources)
+                seen = seen._replace(sources=sources)
             return unpacked_sighting(seen, beside(fields, names), not_compressed)
 
         return await self._step("lookup", identity.cache_key, run, serving=True)
+
+    def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
+        """See `ports.Store`."""
+        tell_reader(self.lookup(identity), reader)
 
     async def lookup_page(self, page: PageIdentity) -> PageSighting:
         """See `ports.Store`."""

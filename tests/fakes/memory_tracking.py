@@ -30,6 +30,9 @@ class MemoryConnection:
         self.answered_s: float | None = None
         """When the last answered PING was sent; None while every moment is proven."""
 
+    serves_until_s = math.inf
+    """The memory store has no heartbeat."""
+
     @property
     def proven_s(self) -> float:
         """See `ports.NearSource`."""

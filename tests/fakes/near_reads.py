@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from proxy.core.near_copy import NearHit
+from proxy.core.near_copy import Copy, NearTable, StandingHit
 from proxy.core.read_plan import ReadPlan
+from proxy.core.record import Entry
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import CacheKey, Outcome
+from proxy.core.responses import EMPTY_BODY
+from proxy.core.values import CacheKey, Generation, Incarnation
 from proxy.flow.events import CapacitySaved
 from proxy.flow.exchange import checksum
 from proxy.flow.read_path import ReadPath, ReadPorts, Seen
@@ -33,24 +36,29 @@ class NearReads(ReadPath):
         super().__init__(ports)
         self._held = held
 
-    def near(self, plan: ReadPlan) -> NearHit | None:
-        """Return a hit on what is held, or None; never waits."""
-        entry = self._held.get(plan.identity.cache_key)
+    def near(self, plan: ReadPlan) -> StandingHit | None:
+        """Return a hit on what is held, or None; never waits. It does not stand."""
+        body = self._held.get(plan.identity.cache_key)
         asks_more = plan.get.names is not None or plan.get.capacity != "NONE"
-        if entry is None or asks_more or plan.uncached:
+        if body is None or asks_more or plan.uncached:
             return None
-        left_s = entry.fresh_until_s - self._ports.clock.monotonic_s()
-        if left_s <= 0:
+        now_s = self._ports.clock.monotonic_s()
+        if now_s >= body.fresh_until_s:
             return None
-        crc32, ttl_s = checksum(entry.body), int(left_s)
-        answer = Answer(
-            *(200, (), entry.body, Outcome.HIT),
-            table=plan.table,
-            crc32=crc32,
-            ttl_s=ttl_s,
-            detail="near",
+        entry = Entry(
+            Incarnation(bytes(8)),
+            Generation(bytes(8)),
+            plan.identity.digest,
+            filled_ms=0,
+            soft_ms=1 + int(1000 * body.fresh_until_s),
+            hard_ms=0,
+            negative=body.body == EMPTY_BODY,
+            item_bytes=3,
+            crc32=checksum(body.body),
+            body=body.body,
         )
-        return NearHit(answer, plan.policy, 0.5, until_s=0)
+        copy = Copy(entry, NearTable(), (), 0.0)
+        return StandingHit(copy, plan.table, now_s=now_s, delta_s=1.0, ends_s=-math.inf)
 
     async def answer(
         self, plan: ReadPlan, request: ClientRequest, seen: Seen | None = None

@@ -6,6 +6,7 @@ broken proves nothing when it is silent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -14,15 +15,13 @@ import pytest
 
 from proxy.core import near_rules
 from proxy.core.fence import WriteOutcome
-from proxy.core.near_copy import Copy, NearHit
+from proxy.core.near_copy import StandingHit
 from proxy.core.near_rules import NearRules
-from proxy.core.read_plan import ReadPlan
 from proxy.core.shard_tree import Step
 from proxy.core.values import Incarnation
 from proxy.flow import stream_effects, write_path
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
-from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Peeked
 from proxy.flow.shard_reader import ShardReader, _place
 from proxy.flow.stream_effects import StreamEffects
@@ -166,6 +165,13 @@ def _unproven_copies(patch: pytest.MonkeyPatch) -> None:
         return not any(each.void for each in told)
 
     patch.setattr(near_rules, "_proven", there)
+    holds = StandingHit.holds
+
+    def unproven(hit: StandingHit, now_s: float) -> bool:
+        hit._delta_s = math.inf
+        return holds(hit, now_s)
+
+    patch.setattr(StandingHit, "holds", unproven)
 
 
 def _no_purge_on_own_write(patch: pytest.MonkeyPatch) -> None:
@@ -182,17 +188,7 @@ def _copies_outlive_newer_reads(patch: pytest.MonkeyPatch) -> None:
 
 
 def _kept_answers_believed(patch: pytest.MonkeyPatch) -> None:
-    hit = NearReads.hit
-
-    def believed(
-        self: NearReads, plan: ReadPlan, now_s: float
-    ) -> tuple[Copy, NearHit | None] | None:
-        copy = self.cache.peek(plan.identity.cache_key)
-        if copy is not None and copy.hit is not None and now_s < copy.hit.until_s:
-            return copy, copy.hit
-        return hit(self, plan, now_s)
-
-    patch.setattr(NearReads, "hit", believed)
+    patch.setattr(StandingHit, "holds", lambda hit, now_s: now_s < hit._ends_s)
 
 
 def _no_void(patch: pytest.MonkeyPatch) -> None:
@@ -250,7 +246,7 @@ MUTANTS: Final = (
         "forgetful-through",
         _lost_marker_stores,
         ("flush",),
-        first_seed=930,
+        first_seed=3930,
     ),
     Mutant("a fill reads consistently", "strict-invalidate", _replica_fill),
     Mutant("a flight from before is not joined", "strict-invalidate", _join_any_flight),

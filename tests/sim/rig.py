@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
+from proxy.core.fence import ItemIdentity
 from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.values import TOKEN_BYTES, TableName, Token
-from proxy.flow.ports import NearFeed, UpstreamReply, UpstreamRequest
+from proxy.flow.ports import LookupReader, NearFeed, UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream_tables import DynamoError, Json, Table
 from tests.fakes.memory_scripts import MemoryScripts, Records
-from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_store import MemoryStore, tell_reader
 from tests.fakes.memory_stream_store import MemoryStreams, MemoryStreamStore
 from tests.fakes.memory_tracking import MemoryTracking, Message
 from tests.fakes.streamed_tables import StreamedTables
@@ -281,6 +282,10 @@ class SimLink:
             )
 
         return call
+
+    def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
+        """Look an item up and tell a reader."""
+        tell_reader(self._travel(lambda _: self.inner.lookup(identity)), reader)
 
     @property
     def current(self) -> bool:

@@ -41,6 +41,15 @@ def test_seed_decides_everything() -> None:
     assert len(first.history.calls) > 20
 
 
+def test_simulation_comes_to_hits_at_the_door() -> None:
+    """Some stand since an earlier read, some take one lookup."""
+    outcomes = simulate(PROFILES["near-invalidate"], 0).outcomes
+    for seed in range(1, 20):
+        outcomes += simulate(PROFILES["near-invalidate"], seed).outcomes
+    assert outcomes["at once"] > outcomes["stood"] > 0
+    assert outcomes["by one lookup"] > 0
+
+
 def test_simulation_comes_to_hits_and_faults() -> None:
     """Enough is answered from the cache, and enough goes wrong, for silence to mean something."""
     outcomes = simulate(PROFILES["connected-through"], 0).outcomes

@@ -19,6 +19,7 @@ from proxy.flow.events import (
     UpstreamAnswered,
 )
 from proxy.flow.hit_tally import HitTally
+from proxy.flow.standing import Standing
 from proxy.flow.store_hits import StoreHits
 from tests.fakes.near_reads import HeldEntry, NearReads
 from tests.support.flow_world import TABLE, World, key_of
@@ -95,7 +96,8 @@ class DoorRig:
         dispatcher = Dispatcher(replace(proxy.dispatcher._ports, reads=reads))
         emit, clock = self.events.append, self.world.clock
         tally = HitTally(emit)
-        at_once = AtOnce(proxy.plans, reads.near, clock=clock, tally=tally)
+        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+        at_once = AtOnce(proxy.plans, reads.near, standing, clock=clock, tally=tally)
         hits = StoreHits(proxy.plans, reads, dispatcher.answer, clock=clock, tally=tally)
         self._tell = tally.tell
         self.at_once = 0

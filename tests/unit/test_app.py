@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -105,6 +106,23 @@ def test_ops_may_be_a_unix_socket(tmp_path: Path) -> None:
         conductor.signal()
 
     assert run(conductor.settings, on_ready=on_ready, ops_socket=path) == 0
+
+
+def test_garbage_is_sought_rarely_while_it_serves() -> None:
+    """What it starts with is left out of the search; afterwards all is as it was."""
+    conductor = conductor_of(NOBODY)
+    before = gc.get_threshold()
+    seen: list[tuple[int, int]] = []
+
+    def on_ready() -> None:
+        seen.append((gc.get_threshold()[0], gc.get_freeze_count()))
+        conductor.signal()
+
+    assert run(conductor.settings, on_ready=on_ready) == 0
+    ((young_max, frozen),) = seen
+    assert young_max > before[0]
+    assert frozen > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 @pytest.mark.parametrize("name", ["data", "ops"])

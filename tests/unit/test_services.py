@@ -16,6 +16,7 @@ from proxy.edge.log import configure
 from proxy.embedded.valkey import RunningStore, start_valkey
 from proxy.flow.at_once import AtOnce, nothing_at_hand
 from proxy.flow.hit_tally import HitTally
+from proxy.flow.standing import Standing
 from proxy.flow.store_hits import StoreHits
 from proxy.flow_graph import Flows
 from proxy.services import _answer_now
@@ -160,8 +161,9 @@ async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
     world = World(FencePolicy())
     plans = PlanMemo(world.keys, world.policy_of, bytes_max=0)
     tally = HitTally(lambda _: None)
-    at_once = AtOnce(plans, lambda _: None, clock=world.clock, tally=tally)
     proxy = world.proxy()
+    standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+    at_once = AtOnce(plans, lambda _: None, standing, clock=world.clock, tally=tally)
     hits = StoreHits(plans, proxy.reads, proxy.dispatcher.answer, clock=world.clock, tally=tally)
     flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, proxy.hot, at_once, hits, tally)
     settings = load_settings(environ={})

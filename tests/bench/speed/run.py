@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -51,7 +50,7 @@ def measure(effort: Effort, tell: Callable[[str], None]) -> dict[str, Any]:
         tell("weighing")
         found["memory"] = weigh(world, effort.near_items)
         tell("stampede")
-        found["stampede"] = asyncio.run(stampede(world.store, effort.stampede_readers))
+        found["stampede"] = stampede(world.store, effort.stampede_readers)
         versions = _versions(world)
         missing = {
             path.name: world.missing[path.server] for path in PATHS if path.server in world.missing

@@ -39,9 +39,9 @@ ENTRY = Entry(
     body=b"{}",
 )
 MISFITS = {
-    "incarnation": replace(ENTRY, incarnation=OTHER_INCARNATION),
-    "generation": replace(ENTRY, generation=Generation(b"earlier ")),
-    "digest": replace(ENTRY, digest=Digest(b"digest of anothe")),
+    "incarnation": ENTRY._replace(incarnation=OTHER_INCARNATION),
+    "generation": ENTRY._replace(generation=Generation(b"earlier ")),
+    "digest": ENTRY._replace(digest=Digest(b"digest of anothe")),
 }
 LIVE, OVER = NOW_MS + 1, NOW_MS
 

@@ -27,6 +27,7 @@ class Source:
     """A connection of which nothing is asked here."""
 
     proven_s = 0.0
+    serves_until_s = float("inf")
 
 
 TOLD = (Told(Source()),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -27,6 +26,7 @@ class Source:
 
     def __init__(self) -> None:
         self.proven_s = NOW_S
+        self.serves_until_s = math.inf
 
 
 def identity(name: str, table_key: CacheKey = TABLE_KEY) -> ItemIdentity:
@@ -319,7 +319,7 @@ def test_a_write_in_flight_on_the_table_voids_all_of_it(near: Near) -> None:
     """Its items are read from upstream, so what is known of it is outdated."""
     near.read(entry())
     under_way = near.look(identity("second"))
-    pending = replace(near.sighting(None), table_pending=True)
+    pending = near.sighting(None)._replace(table_pending=True)
     near.end(near.look(), pending)
     assert near.shows() is None
     near.end(under_way, near.sighting(entry()))
@@ -340,12 +340,12 @@ def test_a_table_told_by_a_lost_connection_is_told_anew(near: Near) -> None:
 def test_only_what_is_tracked_is_kept(near: Near) -> None:
     """Nobody would tell of a change."""
     look = near.look()
-    near.end(look, replace(near.sighting(entry()), sources=()))
+    near.end(look, near.sighting(entry())._replace(sources=()))
     assert near.shows() is None
 
 
 @pytest.mark.parametrize(
-    "partial", [replace(entry(), names=("a",)), replace(entry(), packing=Packing.ZSTD)]
+    "partial", [entry()._replace(names=("a",)), entry()._replace(packing=Packing.ZSTD)]
 )
 def test_only_whole_entries_are_kept(near: Near, partial: Entry) -> None:
     """A copy answers every read of its item."""

@@ -39,8 +39,8 @@ ENTRY = Entry(
     body=BODY,
 )
 FRAME = b"frame"
-COMPRESSED = replace(ENTRY, body=FRAME, packing=Packing.ZSTD)
-APART = replace(ENTRY, body=b"", packing=Packing.FIELDS)
+COMPRESSED = ENTRY._replace(body=FRAME, packing=Packing.ZSTD)
+APART = ENTRY._replace(body=b"", packing=Packing.FIELDS)
 WHOLE = Attributes({b'"pk"': b'{"S":"aaaaaaaaaa"}'}, None)
 
 
@@ -134,7 +134,7 @@ def test_an_item_without_attributes_has_no_field(body: bytes) -> None:
     """An absence has none either; the payload tells them apart."""
     assert split_item(body) == ()
     negative = body == b"{}"
-    entry = unpacked(replace(APART, negative=negative), Attributes({}, None), nothing)
+    entry = unpacked(APART._replace(negative=negative), Attributes({}, None), nothing)
     assert entry is not None
     assert entry.body == body
 
@@ -191,8 +191,8 @@ def test_a_field_is_an_attribute_name_as_json() -> None:
 @pytest.mark.parametrize(
     ("damaged", "beside"),
     [
-        (replace(COMPRESSED, body=b"other"), None),
-        (replace(COMPRESSED, crc32=ENTRY.crc32 ^ 1), None),
+        (COMPRESSED._replace(body=b"other"), None),
+        (COMPRESSED._replace(crc32=ENTRY.crc32 ^ 1), None),
         (COMPRESSED, WHOLE),
         (ENTRY, WHOLE),
         (APART, None),
@@ -204,7 +204,7 @@ def test_a_damaged_entry_is_a_write_in_flight(damaged: Entry, beside: Attributes
     assert unpacked(damaged, beside, decompress) is None
     seen = unpacked_sighting(sighting(damaged), beside, decompress)
     assert (seen.state, seen.entry) == (RecordState.PENDING, None)
-    assert replace(seen, state=RecordState.ENTRY, entry=damaged) == sighting(damaged)
+    assert seen._replace(state=RecordState.ENTRY, entry=damaged) == sighting(damaged)
 
 
 @pytest.mark.parametrize(

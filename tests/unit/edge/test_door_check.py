@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.edge import door_check
 from proxy.edge.door_check import why_no_door
-from proxy.edge.fast_door import DoorConnection, FastDoor
+from proxy.edge.fast_door import DoorConnection
 from proxy.edge.http_connection import Connection
 
 
@@ -38,8 +38,8 @@ async def test_whatever_it_raises_shuts_the_door(monkeypatch: pytest.MonkeyPatch
     assert await why_no_door() == "RuntimeError while it was tried"
 
 
-def never(door: Any, head: bytes, body: bytes, opening: bytes) -> None:
-    return None
+def never(connection: Any, layout: Any, body: bytes) -> bool:
+    return False
 
 
 def uncounted(connection: Any, layout: Any, data: bytes) -> None:
@@ -67,9 +67,9 @@ GO_ON = DoorConnection._go_on
 @pytest.mark.parametrize(
     ("of", "name", "broken", "why"),
     [
-        (FastDoor, "answer", never, "step 0 was not answered at once"),
+        (DoorConnection, "_answer_now", never, "step 0 was not answered at once"),
         (DoorConnection, "_take", uncounted, "step 0 shows a difference"),
-        (DoorConnection, "_stay", untimed, "step 0 shows a difference"),
+        (DoorConnection, "_stay", untimed, "step 1 shows a difference"),
         (DoorConnection, "_take", twice, "step 0 shows a difference"),
         (DoorConnection, "_go_on", ended, "step 1 shows a difference"),
     ],

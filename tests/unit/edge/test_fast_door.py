@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from proxy.core.near_copy import NearHit
-from proxy.core.policy import TablePolicy
+from proxy.core.hits import Hit
 from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import Outcome
 from proxy.edge.http_connection import Connection
 from proxy.flow.events import InvariantViolated
+from proxy.flow.store_hits import Asker
 from tests.support.data_server import Server
 from tests.support.door_requests import BODY, raw_request
+from tests.support.hits import hit_of
 from tests.support.memory_peer import MemoryPeer, turns, without_varying
 
 PLAIN = raw_request()
 PUT = raw_request(X_Amz_Target="DynamoDB_20120810.PutItem")
 BYPASS = raw_request(X_Dynaside_Cache="bypass")
-HIT = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=7, ttl_s=9, detail="near")
+HIT = hit_of().answer
 
 
 class Rig:
@@ -35,7 +35,7 @@ class Rig:
     def __init__(self, **options: Any) -> None:
         self.asked: list[bytes] = []
         self.handled: list[bytes] = []
-        self.answer: Answer | None = HIT
+        self.answer: Hit | None = hit_of()
         self.handlers_answer = HIT
         self.gate = asyncio.Event()
         self.gate.set()
@@ -43,11 +43,9 @@ class Rig:
         self.server, self.events = running.data_server, running.events
         self.peer = MemoryPeer(self.server)
 
-    def _answer_now(self, body: bytes) -> NearHit | None:
+    def _answer_now(self, body: bytes) -> Hit | None:
         self.asked.append(body)
-        if self.answer is None:
-            return None
-        return NearHit(self.answer, TablePolicy(), units=0.5, until_s=0)
+        return self.answer
 
     async def _handle(self, request: ClientRequest) -> Answer:
         await self.gate.wait()
@@ -83,7 +81,7 @@ async def test_what_is_not_at_hand_goes_to_the_handler() -> None:
         made.answer = None
         assert made.peer.send(PLAIN) == b""
         await turns()
-        made.answer = HIT
+        made.answer = hit_of()
         assert made.peer.send(PLAIN) != b""
         assert made.handled == [BODY]
 
@@ -185,13 +183,14 @@ async def test_bounds_are_those_of_the_long_way(bound: str) -> None:
 async def test_a_bug_is_told_and_the_request_answered_all_the_same() -> None:
     """Whatever the door stumbles over, the long way may still answer."""
     async with rig() as made:
-        made.answer = HIT._replace(crc32=None)
+        made.answer = hit_of()
+        made.answer.crc32 = None  # type: ignore[assignment]
         answer = await made.peer.ask(PLAIN)
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert made.handled == [BODY]
         (event,) = made.events
         assert isinstance(event, InvariantViolated)
-        assert "AssertionError: http_answer.py:_fields_of:" in event.where
+        assert "TypeError: http_answer.py:hit:" in event.where
 
 
 async def test_callers_may_be_looked_at_first() -> None:
@@ -265,7 +264,7 @@ async def test_an_ordinary_request_is_served_past_aiohttp(
 async def test_what_comes_meanwhile_is_held() -> None:
     """One read at most: the transport is paused until the answer is out."""
     async with in_work() as made:
-        made.answer = HIT
+        made.answer = hit_of()
         for piece in (PLAIN, PUT[:30], PUT[30:]):
             assert made.peer.send(piece) == b""
             assert not made.peer.transport.reading
@@ -275,14 +274,14 @@ async def test_what_comes_meanwhile_is_held() -> None:
         await turns()
         assert made.handled == [BODY, BODY, BODY]
         assert made.peer.transport.reading
-        made.answer = HIT
+        made.answer = hit_of()
         assert made.peer.send(PLAIN) != b""
 
 
 async def test_answers_do_not_overtake_each_other() -> None:
     """One at hand waits for the one before, and is taken as if it came only then."""
     async with in_work() as made:
-        made.answer = HIT
+        made.answer = hit_of()
         made.handlers_answer = HIT._replace(body=b"first")
         assert made.peer.send(PLAIN) == b""
         made.gate.set()
@@ -443,16 +442,18 @@ class Looking(Rig):
 
     def __init__(self, **options: Any) -> None:
         self.looked: list[bytes] = []
-        self.found: Any = NearHit(HIT, TablePolicy(), units=0.5, until_s=0)
+        self.found: Any = hit_of()
         super().__init__(look_up=self._look_up, **options)
         self.answer = None
 
-    async def _look_up(self, body: bytes) -> Any:
+    def _look_up(self, body: bytes, asker: Asker) -> None:
         self.looked.append(body)
-        await self.gate.wait()
         if isinstance(self.found, Exception):
             raise self.found
-        return self.found
+        if self.gate.is_set():
+            asker.found(self.found)
+        else:
+            self.asker = asker
 
 
 @asynccontextmanager
@@ -516,7 +517,7 @@ async def test_a_drain_during_a_lookup_makes_it_the_last_answer() -> None:
         made.peer.send(PLAIN)
         await turns()
         made.server.draining = True
-        made.gate.set()
+        made.asker.found(made.found)
         await turns()
         assert made.peer.transport.written.count(b"Connection: close\r\n") == 1
         assert made.peer.transport.written.endswith(HIT.body)
@@ -530,3 +531,92 @@ async def test_who_may_not_enter_is_not_answered_by_a_lookup() -> None:
         made.peer.connection._door = replace(door, admits=lambda _: False)
         await made.peer.ask(PLAIN)
         assert (made.looked, made.handled) == ([], [BODY])
+
+
+async def test_what_comes_during_a_lookup_is_held() -> None:
+    """And taken in its turn, when the store's reply has been answered."""
+    async with looking() as made:
+        made.gate.clear()
+        for _ in range(2):
+            assert made.peer.send(PLAIN) == b""
+        assert (made.looked, made.peer.transport.reading) == ([BODY], False)
+        made.gate.set()
+        made.asker.found(made.found)
+        assert made.looked == [BODY, BODY]
+        assert made.peer.transport.written.count(HIT.body) == 2
+        assert made.peer.transport.reading
+
+
+async def test_a_client_that_does_not_read_waits_for_a_lookups_answer() -> None:
+    """What follows on its connection is taken up when it has read."""
+    async with looking() as made:
+        made.gate.clear()
+        made.peer.send(PLAIN)
+        made.peer.connection.pause_writing()
+        made.asker.found(made.found)
+        made.peer.send(PLAIN)
+        await turns()
+        assert made.peer.transport.written.count(HIT.body) == 1
+        made.gate.set()
+        made.peer.connection.resume_writing()
+        await turns()
+        assert made.peer.transport.written.count(HIT.body) == 2
+
+
+async def test_a_hit_that_cannot_be_worded_is_told_and_the_handler_answers() -> None:
+    """A bug of ours costs no request."""
+    async with looking() as made:
+        made.found.crc32 = None
+        assert (await made.peer.ask(PLAIN)).endswith(HIT.body)
+        assert made.handled == [BODY]
+        assert isinstance(made.events[0], InvariantViolated)
+
+
+async def test_a_bug_behind_a_lookup_is_told() -> None:
+    """Whoever looks up says so, and has found nothing."""
+    async with looking() as made:
+        made.gate.clear()
+        made.peer.send(PLAIN)
+        made.asker.broke(ValueError("bug"))
+        made.gate.set()
+        made.asker.found(None)
+        await turns()
+        assert made.handled == [BODY]
+        assert isinstance(made.events[0], InvariantViolated)
+
+
+async def test_a_bug_after_an_answer_answers_nothing_more() -> None:
+    """The request has its answer."""
+    async with looking() as made:
+
+        def look_up(_: bytes, asker: Asker) -> None:
+            asker.found(made.found)
+            raise ValueError
+
+        made.peer.connection._door = replace(made.peer.connection._door, looks_up=look_up)
+        assert (await made.peer.ask(PLAIN)).count(HIT.body) == 1
+        assert isinstance(made.events[0], InvariantViolated)
+
+
+async def test_a_client_that_hangs_up_during_a_lookup_gets_nothing() -> None:
+    """And leaves nothing behind."""
+    async with looking() as made:
+        made.gate.clear()
+        made.peer.send(PLAIN)
+        await made.peer.hang_up()
+        made.asker.found(made.found)
+        assert made.peer.transport.written == b""
+
+
+async def test_a_shutdown_waits_for_a_lookup() -> None:
+    """Its answer goes out; one that does not come in time is left."""
+    for answered in (True, False):
+        async with looking() as made:
+            made.gate.clear()
+            made.peer.send(PLAIN)
+            ending = asyncio.ensure_future(made.peer.connection.shutdown(None if answered else 0))
+            await turns()
+            assert ending.done() is not answered
+            made.asker.found(made.found)
+            await ending
+            assert (HIT.body in made.peer.transport.written) is answered

@@ -7,21 +7,15 @@ import re
 import pytest
 
 from proxy.core.cache_status import cache_status
-from proxy.core.near_copy import NearHit
-from proxy.core.policy import TablePolicy
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_answer import AnswerForm, RequestIds
 from tests.support.data_server import server
+from tests.support.hits import hit_of
 from tests.support.memory_peer import MemoryPeer, without_varying
 from tests.support.serving import post
 
-HIT = Answer(200, (), b'{"Item":{}}', Outcome.HIT, crc32=7, ttl_s=9, detail="near")
-
-
-def near(answer: Answer) -> NearHit:
-    """Return a hit with this answer."""
-    return NearHit(answer, TablePolicy(), units=0.5, until_s=0)
+HIT = hit_of().answer
 
 
 def form(*, shown: bool = True, cross_origin: bool = True) -> AnswerForm:
@@ -78,7 +72,7 @@ def test_an_answer_of_our_own_has_all_fields() -> None:
 def test_a_hit_says_how_it_came_about_where_wanted(*, shown: bool) -> None:
     """Cache-Status is one field of a hit's bytes, in its place, or is not there."""
     made = form(shown=shown)
-    raw = made.hit(made.opening(None), near(HIT))
+    raw = made.hit(made.opening(None), hit_of(), 0.0)
     status = b"Cache-Status: dynaside; hit; ttl=9; detail=near\r\n" if shown else b""
     assert (
         without_varying(raw)
@@ -91,31 +85,22 @@ def test_a_hit_says_how_it_came_about_where_wanted(*, shown: bool) -> None:
     )
 
 
-def test_each_hit_is_shown_as_it_is() -> None:
-    """What is kept with a hit is its own, and the same the next time."""
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("negative", [True, False])
+def test_each_hit_is_shown_as_it_is(*, near: bool, negative: bool) -> None:
+    """In the words of the answer that any path gives; its time may be over by a moment."""
     made = form()
-    for ttl_s in (9, 8):
-        hit = near(HIT._replace(ttl_s=ttl_s))
-        shown = [without_varying(made.hit(made.opening(None), hit)) for _ in range(2)]
-        assert shown[0] == shown[1]
-        assert b"Cache-Status: %b\r\n" % cache_status(hit.answer).encode() in shown[0]
+    for ttl_s in (9, 8, 0, -1):
+        hit = hit_of(near=near, negative=negative, ttl_s=ttl_s)
+        shown = made.hit(made.opening(None), hit, 0.0)
+        assert b"Cache-Status: %b\r\n" % cache_status(hit.answer).encode() in shown
+        assert without_varying(shown) == without_varying(made.whole(request(), hit.answer))
 
 
 def test_an_opening_follows_the_requests_content_type() -> None:
     """As the long way's Content-Type does."""
     assert b"Content-Type: application/json\r\n" in form().opening(b"application/json; x=y")
     assert b"Content-Type: application/x-amz-json-1.0\r\n" in form().opening(b"text/plain")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [HIT._replace(crc32=None), HIT._replace(status=400), HIT._replace(headers=(("Server", "x"),))],
-    ids=["no checksum", "400", "fields"],
-)
-def test_what_is_no_plain_hit_is_a_bug(wrong: Answer) -> None:
-    """The form of hits knows one status and no field beside its own, and SDKs check checksums."""
-    with pytest.raises(AssertionError):
-        form().hit(b"", near(wrong))
 
 
 PASSED = Answer(
@@ -156,7 +141,7 @@ def test_an_answer_that_may_have_no_body_has_none() -> None:
 def test_a_hit_looks_the_same_by_either_way() -> None:
     """A whole answer of our own is, byte for byte, what the fast door writes."""
     made = form()
-    ways = [made.whole(request(), HIT), made.hit(made.opening(None), near(HIT))]
+    ways = [made.whole(request(), HIT), made.hit(made.opening(None), hit_of(), 0.0)]
     assert without_varying(ways[0]) == without_varying(ways[1])
 
 
@@ -181,3 +166,16 @@ async def test_a_whole_answer_leaves_in_one_piece() -> None:
             )
         assert (peer.transport.pieces, peer.transport.closing) == (2, False)
         await peer.hang_up()
+
+
+def test_a_hits_date_is_renewed_with_its_second() -> None:
+    """Not before: spelling it costs as much as the rest of the head."""
+    made = form()
+    raw = made.hit(made.opening(None), hit_of(), 100.0)
+    ends_s = made._date_ends_s
+    assert 100.0 < ends_s <= 101.0
+    made._date = b"kept"
+    assert b"Date: kept\r\n" in made.hit(made.opening(None), hit_of(), ends_s - 1e-6)
+    again = made.hit(made.opening(None), hit_of(), ends_s)
+    assert b"Date: kept\r\n" not in again
+    assert without_varying(again) == without_varying(raw)

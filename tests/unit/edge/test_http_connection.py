@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxy.core.request import Answer, ClientRequest
 from tests.support.data_server import Server, echo, server
+from tests.support.memory_peer import MemoryPeer
 from tests.support.serving import post, until
 
 
@@ -76,3 +77,13 @@ async def test_malformed_chunks_get_an_answer(*, pipelined: bool) -> None:
         if pipelined:
             assert (await wire.reply()).status == 200
         assert (await wire.reply()).status == 400
+
+
+async def test_a_connection_that_sent_no_http_leaves_nothing_for_the_collector() -> None:
+    """The error that aiohttp queues refers to itself by its traceback."""
+    async with server() as running:
+        peer = MemoryPeer(running.data_server)
+        peer.send(b"\x00\x00\r\n\r\n")
+        assert len(peer.connection._messages) == 1
+        await peer.hang_up()
+        assert len(peer.connection._messages) == 0

@@ -8,13 +8,13 @@ import socket
 import pytest
 
 from proxy.core.errors import RequestRejected
-from proxy.core.near_copy import NearHit
-from proxy.core.policy import TablePolicy
+from proxy.core.hits import Hit
 from proxy.core.request import Answer, ClientRequest
 from proxy.core.values import Outcome
 from proxy.edge.http_server import _place
 from proxy.flow.events import InvariantViolated
 from tests.support.data_server import Server, echo, server
+from tests.support.hits import hit_of
 from tests.support.serving import post, until
 
 
@@ -182,11 +182,10 @@ async def test_busy_until_the_answer_is_out() -> None:
 
 async def test_hits_at_hand_are_answered_at_once() -> None:
     """A server that is given them has a door; a bug in it is told as any other."""
-    hit = Answer(200, (), b"{}", Outcome.HIT, crc32=1)
 
-    def answer_now(body: bytes) -> NearHit | None:
+    def answer_now(body: bytes) -> Hit | None:
         assert body == b"{}", "secret"
-        return NearHit(hit, TablePolicy(), units=0.5, until_s=0)
+        return hit_of(b"{}")
 
     async with server(answer_now=answer_now) as running, running.wire() as wire:
         for _ in range(2):

@@ -45,6 +45,7 @@ SILENT: list[events.Event] = [
     events.RefreshEnded(ORDERS, replaced=False),
     events.UpstreamAnswered("GetItem", ORDERS, 400, throttled=True, elapsed_s=0.01),
     events.StoreAnswered("lookup", 0.0002),
+    events.StoreLookedUp(LatencyTally()),
     events.StoreFailed("lookup", StoreFailure.TIMEOUT),
     events.StoreConnections(1, 1),
     events.StoreEvictions(5),

@@ -177,6 +177,12 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         1,
     ),
     (
+        events.StoreLookedUp(HITS),
+        "dynaside_store_duration_seconds_count",
+        {"step": "lookup"},
+        HITS.count,
+    ),
+    (
         events.StoreFailed("fill", StoreFailure.REFUSED),
         "dynaside_store_failures_total",
         {"step": "fill", "failure": "refused"},

@@ -11,7 +11,8 @@ from redis.exceptions import InvalidResponse
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.edge.redis_command import Command
-from proxy.edge.redis_pipeline import IN_FLIGHT_MAX, Pipeline, Submission
+from proxy.edge.redis_pipeline import IN_FLIGHT_MAX, Pipeline
+from proxy.edge.redis_submission import Awaited
 from tests.support.virtual_time import VirtualTimeLoop
 
 TIMEOUT_S = 0.2
@@ -42,7 +43,7 @@ class Connection:
     def send(self, *words: str) -> asyncio.Future[list[Any]]:
         """Send one command per word, as one caller."""
         commands: tuple[Command, ...] = tuple((word,) for word in words)
-        submission = Submission(commands, asyncio.get_running_loop().create_future())
+        submission = Awaited(commands, asyncio.get_running_loop().create_future())
         self.pipeline.send([submission])
         return submission.settled
 

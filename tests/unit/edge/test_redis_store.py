@@ -14,11 +14,10 @@ import pytest
 from proxy.core.errors import StoreFailure, StoreUnavailable
 from proxy.core.fence import Begun, LeaseState, RecordState, WriteOutcome
 from proxy.core.policy import FencePolicy
-from proxy.core.record import EntryDraft, Packing, ScopeRecord
+from proxy.core.record import EntryDraft, Packing
 from proxy.core.values import (
     FenceResult,
     Generation,
-    Incarnation,
     Layout,
     TableId,
     TableName,
@@ -27,13 +26,13 @@ from proxy.core.values import (
 from proxy.edge.clock import SystemClock
 from proxy.edge.redis_connection import Address
 from proxy.edge.redis_lane import LaneLimits
-from proxy.edge.redis_primary import PrimaryView
-from proxy.edge.redis_store import Known, RedisStore
+from proxy.edge.redis_store import RedisStore
 from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.support.heard_feed import HeardFeed
 from tests.support.live_lanes import KEYS, LiveLanes, live_lanes, options
 from tests.support.raw_cluster import RawCluster
 from tests.support.raw_store import RawStore
+from tests.support.reader import look_up
 from tests.support.scripted_cluster import ScriptedNode, scripted_cluster
 from tests.support.store_topologies import ClusterTopology
 
@@ -49,6 +48,7 @@ NOW = Generation(b"g" * 8)
 
 STEPS: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
     "lookup": lambda store: store.lookup(ITEM),
+    "look_up": lambda store: look_up(store, ITEM),
     "lease": lambda store: store.lease(ITEM, token=TOKEN, generation=NOW, force=False),
     "fill": lambda store: store.fill(ITEM, token=TOKEN, generation=NOW, draft=DRAFT),
     "release": lambda store: store.release(ITEM, token=TOKEN),
@@ -348,20 +348,3 @@ async def test_a_strict_write_asks_only_a_settled_node_about_its_table() -> None
         begun = await live.store(FencePolicy()).begin(ITEM, token=TOKEN, settled=True)
         assert begun == Begun(None, pages=True)
         assert second.seen == []
-
-
-def test_a_scope_is_dated_by_the_clock_of_the_page() -> None:
-    """Two servers' clocks differ: what is between two times of a record stays the same."""
-    here, there = (
-        PrimaryView(Incarnation(b"i" * 8), 10.0, 10.0, at_ms, gate_in_s=0.0)
-        for at_ms in (5_000, 105_000)
-    )
-    scope = ScopeRecord(here.incarnation, NOW, (), raised_ms=4_000, pages_from_ms=6_000)
-    known = Known(scope, here)
-    assert known.by_clock_of(here, 20.0) is scope
-    moved = known.by_clock_of(there, 20.0)
-    assert (moved.raised_ms, moved.pages_from_ms) == (104_000, 106_000)
-    never = Known(replace(scope, pages_from_ms=0), here)
-    assert never.by_clock_of(there, 20.0).pages_from_ms == 0
-    old = Known(replace(scope, pages_from_ms=1), there)
-    assert old.by_clock_of(here, 20.0).pages_from_ms > 0  # announced, however long ago

@@ -158,3 +158,16 @@ async def test_pushes_are_handed_on_at_once() -> None:
     world.tracking.take([b"message", b"channel", b"text"])
     assert world.feed.changed == [b"a", b"b"]
     assert world.feed.gone == []
+
+
+async def test_a_connection_knows_until_when_its_server_may_serve() -> None:
+    """The present one and the next, until something else is said."""
+    world = World()
+    world.tracking.may_serve(7.0)
+    await world.start()
+    assert world.lane.source is not None
+    assert world.lane.source.serves_until_s == 7.0
+    world.tracking.may_serve(8.0)
+    assert world.lane.source.serves_until_s == 8.0
+    world.tracking.doubt()
+    assert world.lane.source.serves_until_s == 8.0

@@ -6,25 +6,17 @@ import json
 
 import pytest
 
-from proxy.core.near_copy import NearHit
+from proxy.core.near_copy import Copy, NearTable, StandingHit
 from proxy.core.plan_memo import PlanMemo
 from proxy.core.policy import TablePolicy
 from proxy.core.read_plan import ReadPlan
-from proxy.core.request import Answer
 from proxy.core.values import CacheKey, Mode, Outcome
 from proxy.flow.at_once import AtOnce
 from proxy.flow.events import Event, HitsAnswered
 from proxy.flow.hit_tally import HitTally
+from proxy.flow.standing import Standing
 from tests.support.flow_world import TABLE, World, key_of
-
-
-def hit_of(outcome: Outcome) -> NearHit:
-    """Return a hit of this outcome."""
-    answer = Answer(200, (), b'{"Item":{}}', outcome, table=TABLE, crc32=1, ttl_s=9, detail="near")
-    return NearHit(answer, TablePolicy(), units=0.5, until_s=0)
-
-
-HIT = hit_of(Outcome.HIT)
+from tests.support.hits import hit_entry
 
 
 def body_of(pk: str, **members: object) -> bytes:
@@ -37,19 +29,29 @@ class Held:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.proxy = world.proxy()
         self.events: list[Event] = []
         self.asked: list[CacheKey] = []
-        self.hit: NearHit | None = HIT
+        self.absent = False
         plans = PlanMemo(world.keys, world.policy_of, bytes_max=1 << 20)
         self.tally = HitTally(self.events.append)
-        self.at_once = AtOnce(plans, self.near, clock=world.clock, tally=self.tally)
+        proxy = self.proxy
+        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+        self.at_once = AtOnce(plans, self.near, standing, clock=world.clock, tally=self.tally)
 
-    def near(self, plan: ReadPlan) -> NearHit | None:
+    def near(self, plan: ReadPlan) -> StandingHit | None:
         """Answer what is held; the question takes a while."""
         self.asked.append(plan.identity.cache_key)
         self.world.clock.pause(0.25)
-        held = self.world.identity("a").cache_key
-        return self.hit if plan.identity.cache_key == held else None
+        if plan.identity.cache_key != self.world.identity("a").cache_key:
+            return None
+        entry = hit_entry(negative=self.absent)
+        copy = Copy(entry, NearTable(), (), 0.0)
+        return StandingHit(copy, plan.table, now_s=0.0, delta_s=1.0, ends_s=0.0)
+
+    def answers(self, **members: object) -> bool:
+        """Tell whether item `a` is answered at once."""
+        return self.at_once.answer(body_of("a", **members)) is not None
 
 
 @pytest.fixture
@@ -59,11 +61,11 @@ async def held(world: World) -> Held:
 
 
 async def test_what_is_held_is_answered_and_told_later(held: Held) -> None:
-    """The answer is the very one; all of an outcome are told together, and once."""
+    """All of an outcome are told together, and once."""
     for _ in range(3):
-        assert held.at_once.answer(body_of("a")) is HIT
-    held.hit = gone = hit_of(Outcome.NEGATIVE_HIT)
-    assert held.at_once.answer(body_of("a")) is gone
+        assert held.answers()
+    held.absent = True
+    assert held.answers()
     assert held.events == []
     held.tally.tell()
     hits, negative = held.events
@@ -103,10 +105,10 @@ async def test_what_is_not_plain_is_not_asked_for(held: Held, body: bytes) -> No
 @pytest.mark.parametrize("policy", [TablePolicy(mode=mode) for mode in (Mode.OFF, Mode.SHADOW)])
 async def test_a_table_that_is_not_on_is_not_answered(held: Held, policy: TablePolicy) -> None:
     """A switch counts at once, for remembered plans too."""
-    assert held.at_once.answer(body_of("a")) is HIT
+    assert held.answers()
     held.world.policy = policy
-    assert held.at_once.answer(body_of("a")) is None
+    assert not held.answers()
     held.world.policy = TablePolicy(mode_percent=0.0)
-    assert held.at_once.answer(body_of("a")) is None
+    assert not held.answers()
     held.world.policy = TablePolicy()
-    assert held.at_once.answer(body_of("a")) is HIT
+    assert held.answers()

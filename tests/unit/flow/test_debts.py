@@ -118,7 +118,7 @@ async def test_paying_one_item_leaves_the_other_owed(ledger: Ledger) -> None:
     ledger.debts.ripen(paid, in_s=0.0)
     await ledger.debts.pay_ripe()
     assert (ledger.owes("a"), ledger.owes("b")) == (False, True)
-    assert ledger.debts._keys.keys() == set(left.keys)
+    assert ledger.debts.keys.keys() == set(left.keys)
 
 
 async def test_paying_stops_while_the_store_is_out(ledger: Ledger) -> None:

@@ -402,6 +402,63 @@ async def test_wait_for_another_proxys_fill_is_bounded(flyer: Flyer, other: Flye
     assert isinstance(flyer.record, Leased)
 
 
+def late(flyer: Flyer, by_s: float, *, until_s: float = 0.0) -> asyncio.Event:
+    """Let this proxy's loop come late to each of its steps at the store.
+
+    Returns: an event that comes when `until_s` were lost.
+    """
+    lost = asyncio.Event()
+    began_s = flyer.world.clock.monotonic_s()
+
+    async def pause(_: Step) -> None:
+        flyer.world.clock.pause(by_s)
+        if flyer.world.clock.monotonic_s() - began_s >= until_s:
+            lost.set()
+
+    flyer.store.before = pause
+    return lost
+
+
+async def test_a_reader_whose_own_loop_is_late_has_not_waited(flyer: Flyer, other: Flyer) -> None:
+    """What counts against `lease_wait_s` is looking, not time in which it could not look.
+
+    An overloaded machine makes everybody slow, the filler too: readers that gave up would add a
+    read per process to what is too much already.
+    """
+    gate = flyer.world.upstream.hold("GetItem")
+    first = flyer.soon()
+    await gate.reached()
+    lost = late(other, 0.1, until_s=2 * flyer.world.fence.lease_wait_s)
+    second = other.soon()
+    await lost.wait()
+    gate.release()
+    assert (await first).stored
+    assert (await second).entry == flyer.record
+    assert flyer.world.upstream.count("GetItem") == 1
+
+
+async def test_a_late_loop_makes_no_reader_wait_longer_than_a_lease(
+    flyer: Flyer, other: Flyer
+) -> None:
+    """However late its loop: what it waited for when it came has ended by then."""
+    world = flyer.world
+    world.store.scripts = flyer.store.scripts = other.store.scripts = MemoryStore(
+        world.clock, replace(world.fence, lease_s=60.0)
+    ).scripts
+    gate = world.upstream.hold("GetItem")
+    first = flyer.soon()
+    await gate.reached()
+    late(other, 0.1)
+    began_s = world.clock.monotonic_s()
+    second = other.soon()
+    await gate.reached(2)
+    waited_s = world.clock.monotonic_s() - began_s
+    assert waited_s == pytest.approx(world.fence.lease_s, abs=0.35)
+    gate.release()
+    assert (await second).fetched is not None
+    assert (await first).stored
+
+
 async def test_dead_fillers_lease_ends_and_another_proxy_fills(world: World) -> None:
     """A filler that dies holds the others up for its lease at most."""
     world.put_elsewhere("a", "1")

@@ -14,10 +14,11 @@ from proxy.core.fence import ItemIdentity, WriteOutcome
 from proxy.core.pages import PageIdentity
 from proxy.core.record import EntryDraft
 from proxy.core.values import Generation, Layout, TableId
-from proxy.flow.events import BreakerMoved, Event, StoreAnswered, StoreFailed
+from proxy.flow.events import BreakerMoved, Event, StoreAnswered, StoreFailed, StoreLookedUp
 from proxy.flow.guarded_store import GuardedStore
 from tests.fakes.memory_store import MemoryStore, Step
 from tests.support.flow_world import TABLE, World
+from tests.support.reader import look_up
 from tests.support.virtual_time import quiesce
 
 FAILURES_TO_OPEN, OPEN_S = 3, 2.0
@@ -310,3 +311,46 @@ async def test_cancelled_step_counts_as_neither(guard: Guard) -> None:
     assert guard.breaker.state is BreakerState.CLOSED
     await guard.fail()
     assert guard.moves == ["open"]
+
+
+# --- lookups that tell a reader ------------------------------------------------------------
+
+
+async def test_a_lookup_that_tells_a_reader_is_counted_as_any_other(guard: Guard) -> None:
+    """Its durations are told together, once; failures at once, and they open the breaker."""
+    identity = guard.world.identity("a")
+    for _ in range(2):
+        assert await look_up(guard.store, identity) is not None
+    assert guard.events == []
+    guard.store.tell()
+    guard.store.tell()
+    (told,) = guard.events
+    assert isinstance(told, StoreLookedUp)
+    assert told.latencies.count == 2
+    for _ in range(FAILURES_TO_OPEN):
+        guard.behind.fail_next(StoreFailure.TIMEOUT)
+        with pytest.raises(StoreUnavailable):
+            await look_up(guard.store, identity)
+    assert guard.moves == [BreakerState.OPEN]
+    asked = guard.behind.asked("lookup")
+    with pytest.raises(StoreUnavailable):
+        await look_up(guard.store, identity)
+    assert guard.behind.asked("lookup") == asked
+    failures = [each.failure for each in guard.events if isinstance(each, StoreFailed)]
+    assert failures == [StoreFailure.TIMEOUT] * FAILURES_TO_OPEN + [StoreFailure.CLOSED]
+    await guard.world.clock.sleep(OPEN_S)
+    assert await look_up(guard.store, identity) is not None
+    assert guard.moves[-1] == BreakerState.CLOSED
+
+
+async def test_what_else_a_reader_is_told_passes(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither an answer nor a failure of the store."""
+    bug = ValueError("bug")
+    monkeypatch.setattr(guard.behind, "look_up", lambda _, reader: reader.unsure())
+    assert await look_up(guard.store, guard.world.identity("a")) is None
+    monkeypatch.setattr(guard.behind, "look_up", lambda _, reader: reader.broke(bug))
+    with pytest.raises(ValueError, match="bug"):
+        await look_up(guard.store, guard.world.identity("a"))
+    assert guard.events == []

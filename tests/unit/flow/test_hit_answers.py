@@ -9,12 +9,10 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.fence import Sighting
-from proxy.core.near_copy import Copy, NearTable
 from proxy.core.record import Entry
-from proxy.core.refresh_ahead import AHEAD_MS_MAX
 from proxy.core.values import Outcome
-from proxy.flow.hit_answers import answer_of, near_hit, store_hit
-from tests.support.flow_world import TABLE, World
+from proxy.flow.hit_answers import answer_of, near_answer, store_hit
+from tests.support.flow_world import World
 
 FRESH_S = 60.0
 
@@ -35,49 +33,17 @@ async def _entries(world: World) -> None:
     world.policy = replace(world.policy, fresh_ttl_s=FRESH_S, negative_ttl_s=5.0)
 
 
-@pytest.mark.parametrize(
-    ("pk", "near", "stored"),
-    [
-        ("a", (Outcome.HIT, "near"), Outcome.HIT),
-        ("nobody", (Outcome.NEGATIVE_HIT, "near-negative"), Outcome.NEGATIVE_HIT),
-    ],
-)
-async def test_a_hit_says_where_it_was_found(
-    world: World, pk: str, near: tuple[Outcome, str], stored: Outcome
-) -> None:
-    """The same bytes with the same checksum; a copy of this process tells that it was one."""
+@pytest.mark.parametrize("pk", ["a", "nobody"])
+async def test_a_hit_is_worded_as_any_path_does(world: World, pk: str) -> None:
+    """The same bytes with the same checksum and time, wherever it was found."""
     entry, sighting = await seen(world, pk)
-    copy = Copy(entry, NearTable(), (), ahead_ms=float(sighting.store_now_ms))
-    plan = world.read_plan(pk)
-    of_copy = near_hit(plan, copy, 0.0)
-    of_store = store_hit(plan, entry, sighting.store_now_ms)
-    assert (of_copy.answer.outcome, of_copy.answer.detail) == near
-    assert (of_store.answer.outcome, of_store.answer.detail) == (stored, None)
-    for hit in (of_copy, of_store):
-        answer = hit.answer
-        assert (answer.body, answer.crc32) == (entry.body, zlib.crc32(entry.body))
-        assert (answer.status, answer.table, hit.units) == (200, TABLE, 0.5)
-
-
-async def test_a_copys_answer_ends_with_its_second(world: World) -> None:
-    """Then its time to live is another; or earlier, where the policy's time is over."""
-    entry, sighting = await seen(world, "a")
-    copy = Copy(entry, NearTable(), (), ahead_ms=float(sighting.store_now_ms))
-    hit = near_hit(world.read_plan("a"), copy, 0.5)
-    assert hit.answer.ttl_s == (entry.soft_ms - copy.store_now_ms(0.5)) // 1000
-    assert 0.5 < hit.until_s < 1.5
-    world.policy = replace(world.policy, fresh_ttl_s=0.75)
-    assert near_hit(world.read_plan("a"), copy, 0.5).until_s < 0.75
-    assert not hit.ending
-    late_s = (entry.soft_ms - AHEAD_MS_MAX - sighting.store_now_ms) / 1000
-    assert near_hit(world.read_plan("a"), copy, late_s).ending
-
-
-async def test_a_hit_of_the_store_holds_for_this_once(world: World) -> None:
-    """Nobody may answer another read with it."""
-    entry, sighting = await seen(world, "a")
-    hit = store_hit(world.read_plan("a"), entry, sighting.store_now_ms)
-    assert hit.until_s == float("-inf")
+    plan, now_ms = world.read_plan(pk), sighting.store_now_ms
+    outcome = Outcome.NEGATIVE_HIT if entry.negative else Outcome.HIT
+    hit = store_hit(plan, entry, now_ms)
+    assert hit.answer == answer_of(plan, entry, now_ms, outcome)
+    assert hit.answer.crc32 == zlib.crc32(entry.body)
+    detail = "near-negative" if entry.negative else "near"
+    assert near_answer(plan, entry, now_ms) == hit.answer._replace(detail=detail)
 
 
 async def test_a_projection_has_a_checksum_of_its_own(world: World) -> None:

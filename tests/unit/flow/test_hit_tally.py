@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.core.near_copy import NearHit
-from proxy.core.policy import TablePolicy
-from proxy.core.request import Answer
 from proxy.core.values import Outcome, TableName
 from proxy.flow.events import Event, HitsAnswered
 from proxy.flow.hit_tally import HitTally
 
 ORDERS, CARTS = TableName("orders"), TableName("carts")
-
-
-def hit_of(outcome: Outcome, units: float) -> NearHit:
-    """Return a hit of this outcome that saved so many units."""
-    return NearHit(Answer(200, (), b"{}", outcome), TablePolicy(), units, until_s=0)
 
 
 def test_hits_of_a_kind_are_told_together_and_once() -> None:
@@ -27,7 +19,7 @@ def test_hits_of_a_kind_are_told_together_and_once() -> None:
         (CARTS, Outcome.HIT, 0.5, 0.125),
         (ORDERS, Outcome.NEGATIVE_HIT, 0.5, 1.0),
     ):
-        tally.add(table, hit_of(outcome, units), elapsed_s)
+        tally.of(outcome, table).add(units, elapsed_s)
     assert told == []
     tally.tell()
     hits = [each for each in told if isinstance(each, HitsAnswered)]
@@ -41,3 +33,14 @@ def test_hits_of_a_kind_are_told_together_and_once() -> None:
     ]
     tally.tell()
     assert len(told) == len(hits) == 3
+
+
+def test_whoever_keeps_a_sum_goes_on_adding_to_it() -> None:
+    """What was told is not told again, and nothing after it is lost."""
+    told: list[HitsAnswered] = []
+    tally = HitTally(told.append)  # type: ignore[arg-type]
+    kept = tally.of(Outcome.HIT, ORDERS)
+    for units in (0.5, 1.0):
+        kept.add(units, 0.0)
+        tally.tell()
+    assert [(each.units, each.latencies.count) for each in told] == [(0.5, 1), (1.0, 1)]

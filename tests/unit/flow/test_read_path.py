@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from proxy.core.errors import StoreFailure, UpstreamFailed, UpstreamFailure
+from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
 from proxy.core.fence import ItemIdentity, Sighting, WriteOutcome
-from proxy.core.near_copy import NearHit
+from proxy.core.hits import Hit
 from proxy.core.policy import NearPolicy
+from proxy.core.read_plan import ReadPlan
 from proxy.core.record import Entry
 from proxy.core.request import Answer
 from proxy.core.values import BypassReason, FillResult, Layout, Level, Outcome
@@ -25,6 +26,7 @@ from proxy.flow.read_path import Seen
 from tests.fakes.fake_upstream_script import FAILED, THROTTLED, UNAVAILABLE
 from tests.fakes.memory_store import MemoryStore
 from tests.support.flow_world import TABLE, Proxy, World, client_request, item_of, key_of, value_of
+from tests.support.reader import Reader
 from tests.support.virtual_time import quiesce
 
 FRESH_S, GRACE_S, IF_ERROR_S = 60.0, 30.0, 600.0
@@ -945,28 +947,38 @@ async def test_a_hot_item_is_refreshed_before_its_end(world: World, *, near: boo
 # --- one lookup for a plain read -----------------------------------------------------------
 
 
+async def look_up(proxy: Proxy, plan: ReadPlan) -> Hit | Seen:
+    """Return what one lookup brings."""
+    reader = Reader()
+    proxy.reads.look_up(plan, reader)
+    sighting = await reader.told
+    assert sighting is not None
+    return proxy.reads.seen(plan, sighting, proxy.world.clock.monotonic_s())
+
+
 async def test_a_lookup_finds_what_is_fresh_and_tells_what_else_it_saw(proxy: Proxy) -> None:
     """An answer, or what `answer` goes on with; a store that fails was not seen."""
     world, plan = proxy.world, proxy.world.read_plan("a")
     request = client_request("GetItem", {"TableName": TABLE, "Key": key_of("a")})
-    absent = await proxy.reads.look_up(plan)
+    absent = await look_up(proxy, plan)
     assert isinstance(absent, Seen)
     assert absent.sighting is not None
     assert (await proxy.reads.answer(plan, request, absent)).outcome is Outcome.MISS
-    hit = await proxy.reads.look_up(plan)
-    assert isinstance(hit, NearHit)
+    hit = await look_up(proxy, plan)
+    assert isinstance(hit, Hit)
     assert hit.answer == await proxy.get("a")
     await world.clock.sleep(FRESH_S)
-    stale = await proxy.reads.look_up(plan)
+    stale = await look_up(proxy, plan)
     assert isinstance(stale, Seen)
     assert (await proxy.reads.answer(plan, request, stale)).outcome is Outcome.STALE_HIT
     proxy.store.fail_next(StoreFailure.TIMEOUT, step="lookup")
-    failed = await proxy.reads.look_up(plan)
-    assert failed == Seen(plan, None, world.clock.monotonic_s())
+    with pytest.raises(StoreUnavailable):
+        await look_up(proxy, plan)
+    failed = Seen(plan, None, world.clock.monotonic_s())
     answer = await proxy.reads.answer(plan, request, failed)
     assert (answer.outcome, answer.reason) == (Outcome.BYPASS, BypassReason.STORE_DOWN)
     proxy.store.stop_serving()
-    assert await proxy.reads.look_up(plan) is None
+    assert proxy.reads.why_bypass(plan) is BypassReason.STORE_QUARANTINE
     assert proxy.reads.near(plan) is None
 
 
@@ -980,12 +992,12 @@ async def test_a_lookup_has_a_hot_item_refreshed_and_counts_its_read(world: Worl
     for each in (proxy, other):
         await each.get("a")
         for _ in range(3):
-            await each.reads.look_up(plan)
+            await look_up(each, plan)
     await world.clock.sleep(FRESH_S - 0.05)
     gate = world.upstream.hold("GetItem")
-    assert isinstance(await proxy.reads.look_up(plan), NearHit)
+    assert isinstance(await look_up(proxy, plan), Hit)
     await gate.reached()
-    assert isinstance(await other.reads.look_up(plan), NearHit)
+    assert isinstance(await look_up(other, plan), Hit)
     gate.release()
     await quiesce()
     assert proxy.told(RefreshEnded) == [RefreshEnded(TABLE, replaced=True)]

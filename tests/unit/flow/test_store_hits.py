@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreFailure
-from proxy.core.near_copy import NearHit
+from proxy.core.hits import Hit
 from proxy.core.policy import NearPolicy
 from proxy.core.request import Answer
 from proxy.core.values import BypassReason, Mode, Outcome
 from proxy.flow.events import HitsAnswered, RefreshEnded, RequestAnswered
 from proxy.flow.hit_tally import HitTally
 from proxy.flow.store_hits import StoreHits
+from tests.support.asked import Asked
 from tests.support.flow_world import TABLE, World, client_request, key_of, value_of
 from tests.support.virtual_time import quiesce
 
@@ -38,12 +39,14 @@ class Door:
 
     async def found(self, pk: str = "a", **members: Any) -> Any:
         """Return what a lookup brings."""
-        return await self.hits.look_up(body_of(pk, **members))
+        asked = Asked()
+        self.hits.look_up(body_of(pk, **members), asked)
+        return await asked.told
 
     async def answer(self, pk: str = "a", **members: Any) -> Answer:
         """Answer one GetItem, whoever does."""
         found = await self.found(pk, **members)
-        if isinstance(found, NearHit):
+        if isinstance(found, Hit):
             return found.answer
         request = client_request("GetItem", body_of(pk, **members))
         return await (found or self.proxy.dispatcher.answer)(request)
@@ -93,7 +96,7 @@ async def test_what_is_not_there_is_fetched_without_another_lookup(door: Door) -
     """The dispatcher goes on, and tells of all the time since the request came."""
     door.world.clock.pause(1.0)
     found = await door.found()
-    assert not isinstance(found, NearHit)
+    assert not isinstance(found, Hit)
     asked_s = door.world.clock.monotonic_s()
     door.world.clock.pause(2.0)
     answer = await found(client_request("GetItem", body_of("a")))
@@ -170,3 +173,56 @@ async def test_a_lookup_leaves_a_copy(world: World, door: Door) -> None:
     await near.found()
     (plan,) = [near.proxy.plans.plan_of(body_of("a"))]
     assert near.proxy.reads.near(plan) is not None  # type: ignore[arg-type]
+
+
+class Broken(Asked):
+    """Who cannot take what was found, once."""
+
+    def __init__(self, bug: Exception) -> None:
+        super().__init__()
+        self.bugs: list[Exception] = []
+        self._bug = bug
+
+    def found(self, found: Any) -> None:
+        """Fail at the first call."""
+        super().found(found)
+        raise self._bug
+
+    def broke(self, error: Exception) -> None:
+        """Take note."""
+        self.bugs.append(error)
+
+
+async def test_a_bug_in_a_lookup_is_told_and_the_dispatcher_answers(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request must not wait for ever because of it."""
+    bug = ValueError("bug")
+
+    def seen(*_: object) -> None:
+        raise bug
+
+    asked = Broken(KeyError())
+    monkeypatch.setattr(asked, "found", asked.told.set_result)
+    monkeypatch.setattr(door.proxy.reads, "seen", seen)
+    door.hits.look_up(body_of("a"), asked)
+    assert await asked.told is None
+    assert asked.bugs == [bug]
+
+
+async def test_a_bug_in_taking_what_was_found_is_told_once(door: Door) -> None:
+    """It has been told what was found, and is not told again."""
+    bug = ValueError("bug")
+    asked = Broken(bug)
+    door.hits.look_up(body_of("a"), asked)
+    await asked.told
+    await quiesce()
+    assert asked.bugs == [bug]
+
+
+async def test_what_one_round_trip_cannot_tell_is_the_dispatchers(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks up in its own way."""
+    monkeypatch.setattr(door.proxy.store, "look_up", lambda _, reader: reader.unsure())
+    assert await door.found() is None

@@ -46,6 +46,15 @@ async def test_a_table_over_the_bound_degrades_and_recovers_by_itself() -> None:
     assert tables.events == [StreamLagMoved(TABLE, over=True), StreamLagMoved(TABLE, over=False)]
 
 
+async def test_what_follows_from_a_policy_is_forgotten_before_another_counts() -> None:
+    """Hits that stand in this process, say."""
+    tables, seen = Tables(), []
+    tables.policies.switching = lambda: seen.append(tables.policies.over)
+    for lag_s in (0.5, None, 31.0, 0.5, 0.5):
+        tables.policies.judge(TABLE, lag_s)
+    assert seen == [(), (TABLE,)]
+
+
 async def test_a_mode_that_is_switched_meanwhile_counts_at_once() -> None:
     """The degraded policy follows the other one."""
     tables = Tables()
