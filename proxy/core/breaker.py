@@ -50,6 +50,8 @@ class Breaker:
 
     def admit(self, now_s: float) -> bool:
         """Tell whether a call may go out now; the first after the cool-down is the probe."""
+        if self.state is BreakerState.CLOSED:
+            return True
         if self.state is BreakerState.OPEN and now_s >= self._until_s:
             self._move(BreakerEvent.COOLED_DOWN)
             self._until_s = now_s + self._open_s
@@ -58,12 +60,13 @@ class Breaker:
             # The probe's caller was cancelled and never reported: let another one try.
             self._until_s = now_s + self._open_s
             return True
-        return self.state is BreakerState.CLOSED
+        return False
 
     def succeeded(self) -> None:
         """Record a call that was answered."""
         self._failures = 0
-        self._move(BreakerEvent.PROBE_SUCCEEDED)
+        if self.state is not BreakerState.CLOSED:
+            self._move(BreakerEvent.PROBE_SUCCEEDED)
 
     def failed(self, now_s: float) -> None:
         """Record a call that was not answered. A cancelled call is neither: report nothing."""

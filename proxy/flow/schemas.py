@@ -15,7 +15,7 @@ from proxy.core.key_schema import KeySchema, key_schema_of_names, read_key_schem
 from proxy.core.values import TableName
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock, Store
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 
 # A schema changes only when the table is deleted and made anew. Through any proxy of the store,
 # that raises the table's stamp; past every proxy, it is unknown here for this long.
@@ -93,7 +93,7 @@ class SchemaBook:
             asking = self._tasks.spawn(self._ask(question), "describe table")
             self._asking[question] = asking
             asking.add_done_callback(lambda task: self._asked(question, task))
-        return await asyncio.shield(asking)
+        return await result_of(asking)
 
     def recall(self, table: TableName) -> KeySchema | None:
         """Return what was learned a moment ago, without asking whether it still is so.

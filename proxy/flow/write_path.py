@@ -31,7 +31,7 @@ from proxy.flow.filler import Landing
 from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.schemas import SchemaBook
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 from proxy.flow.upgrades import Sent, Upgrades
 from proxy.flow.write_targets import TargetChooser, Targets
 
@@ -89,7 +89,7 @@ class WritePath:
             StoreUnavailable: level `strict` and no fence to be had; nothing was sent.
         """
         work = self._write(plan, request)
-        return await asyncio.shield(self._ports.tasks.spawn(work, "write"))
+        return await result_of(self._ports.tasks.spawn(work, "write"))
 
     async def _write(self, plan: WritePlan | TablesWritePlan, request: ClientRequest) -> Answer:
         token = self._ports.clock.token()
