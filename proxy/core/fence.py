@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.record import Entry, Leased, Pending, Record, ScopeRecord
 from proxy.core.values import CacheKey, Digest, Generation, Incarnation, TableName
@@ -170,8 +170,7 @@ class LeaseState(StrEnum):
     PENDING = "pending"  # a write is in flight: fetch, but do not fill
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReply:
+class LeaseReply(NamedTuple):
     """The store's answer to a lease request.
 
     Args:
@@ -189,8 +188,7 @@ class LeaseReply:
     store_now_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """The store's answer to a begin.
 
     Args:

@@ -29,7 +29,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.core.values import Digest, Generation, Incarnation, Layout
 
@@ -99,8 +99,7 @@ class Entry:
         return self.names is None or (names is not None and set(names) <= set(self.names))
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDraft:
+class EntryDraft(NamedTuple):
     """An entry on its way into the store, which adds its own times.
 
     Args:

@@ -432,7 +432,7 @@ def _aged(named: dict[str, Any], there_s: float) -> dict[str, Any]:
     """Let an entry on its way to the store grow older: its age counts from when it was asked."""
 
     def older(draft: EntryDraft) -> EntryDraft:
-        return replace(draft, age_s=draft.age_s + there_s)
+        return draft._replace(age_s=draft.age_s + there_s)
 
     match named:
         case {"draft": EntryDraft() as draft}:

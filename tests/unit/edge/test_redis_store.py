@@ -178,7 +178,7 @@ async def filled(store: RedisStore, draft: EntryDraft) -> Generation:
     return generation
 
 
-HASHED = replace(DRAFT, body=b'{"Item":{"a":{"S":"x"},"b":{"S":"y"}}}', layout=Layout.HASH)
+HASHED = DRAFT._replace(body=b'{"Item":{"a":{"S":"x"},"b":{"S":"y"}}}', layout=Layout.HASH)
 
 
 @pytest.mark.parametrize("expected", Layout)
