@@ -13,7 +13,6 @@ from proxy.core.values import CacheKey, Layout
 from proxy.edge.redis_command import Command, checked
 from proxy.edge.zstd import decompress
 
-
 _LEASE_STATES: Final = {state.value.encode(): state for state in LeaseState}
 
 
