@@ -95,6 +95,20 @@ class SchemaBook:
             asking.add_done_callback(lambda task: self._asked(question, task))
         return await result_of(asking)
 
+    def presume(self, table: TableName) -> tuple[KeySchema, bytes] | None:
+        """Return what was learned a moment ago, and the stamp that it is good under.
+
+        Whoever goes by it must make sure that the table `bears` that stamp later on.
+        """
+        learned = self._learned.get(table)
+        if learned is None or learned.schema is None or learned.stamp is None:
+            return None
+        return (learned.schema, learned.stamp) if self._is_young(learned) else None
+
+    async def bears(self, table: TableName, stamp: bytes) -> bool:
+        """Tell whether a table has this stamp now, as far as anybody knows."""
+        return await self._stamp(table) in (None, stamp)
+
     def recall(self, table: TableName) -> KeySchema | None:
         """Return what was learned a moment ago, without asking whether it still is so.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
@@ -22,14 +23,19 @@ class Targets:
     Args:
         fences: all of them, tables first; no record twice.
         through: by record, the one write of an item whose result may become its entry.
+        presumed: where there is one fence, around an item whose key was picked by a schema that
+            was not looked into: the stamp that the table must bear once the fence has begun.
     """
 
     fences: list[Fence]
     through: dict[CacheKey, PlannedWrite]
+    presumed: bytes | None = None
 
     @property
     def table(self) -> TableName | None:
         """The one table written to, or None where there are several."""
+        if len(self.fences) == 1:
+            return self.fences[0].table
         tables = {fence.table for fence in self.fences}
         return tables.pop() if len(tables) == 1 else None
 
@@ -56,14 +62,52 @@ class TargetChooser:
         self._keys = keys
 
     async def choose(
-        self, plan: WritePlan | TablesWritePlan, operation: str, token: Token
+        self,
+        plan: WritePlan | TablesWritePlan,
+        operation: str,
+        token: Token,
+        *,
+        presumes: bool = False,
     ) -> Targets:
-        """Return the fences of one request, none of them begun."""
+        """Return the fences of one request, none of them begun.
+
+        With `presumes`, the caller will make sure that they are `right` once they have begun.
+        """
+        if presumes and (targets := self._presumed(plan, token)) is not None:
+            return targets
         if isinstance(plan, TablesWritePlan):
             remakes = operation in TABLE_WRITES
             tables = sorted(plan.tables)
             return Targets([self.table(each, token, remakes=remakes) for each in tables], {})
         schemas = await self._schemas_for(plan)
+        return self._targets(plan, schemas, token)
+
+    async def right(self, targets: Targets) -> bool:
+        """Tell whether fences that have begun are around what the request writes."""
+        stamp = targets.presumed
+        if stamp is None:
+            return True
+        (fence,) = targets.fences
+        assert isinstance(fence, ItemFence), "only an item's key is presumed"
+        if fence.stamp is not None:
+            return fence.stamp == stamp
+        return await self._schemas.bears(fence.table, stamp)
+
+    def _presumed(self, plan: WritePlan | TablesWritePlan, token: Token) -> Targets | None:
+        """Name the item of a single write by the key schema learned last, if there is one."""
+        if isinstance(plan, TablesWritePlan) or len(plan.writes) != 1:
+            return None
+        write = plan.writes[0].write
+        if write.item is None or (learned := self._schemas.presume(write.table)) is None:
+            return None
+        schema, stamp = learned
+        targets = self._targets(plan, {write.table: schema}, token)
+        named = isinstance(targets.fences[0], ItemFence)
+        return replace(targets, presumed=stamp) if named else None
+
+    def _targets(
+        self, plan: WritePlan, schemas: Mapping[TableName, KeySchema | None], token: Token
+    ) -> Targets:
         items: dict[CacheKey, ItemFence] = {}
         through: dict[CacheKey, PlannedWrite] = {}
         whole: set[TableName] = set()
@@ -82,8 +126,10 @@ class TargetChooser:
                 through[identity.cache_key] = planned
         fences: list[Fence] = [self.table(each, token) for each in sorted(whole)]
         fences += [each for each in items.values() if each.table not in whole]
-        kept = {cache_key for fence in fences for cache_key in fence.keys}
-        return Targets(fences, {name: each for name, each in through.items() if name in kept})
+        if through:
+            kept = {fence.record for fence in fences}
+            through = {name: each for name, each in through.items() if name in kept}
+        return Targets(fences, through)
 
     def table(self, table: TableName, token: Token, *, remakes: bool = False) -> TableFence:
         """Return a fence around a whole table."""
@@ -94,5 +140,9 @@ class TargetChooser:
         """Return the key schemas of the tables where a write carries no key, asked for at once."""
         writes = [each.write for each in plan.writes]
         tables = sorted({each.table for each in writes if each.item is not None})
+        if not tables:
+            return {}
+        if len(tables) == 1:
+            return {tables[0]: await self._schemas.schema_of(tables[0])}
         found = await asyncio.gather(*(self._schemas.schema_of(table) for table in tables))
         return dict(zip(tables, found, strict=True))
