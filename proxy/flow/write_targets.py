@@ -142,7 +142,5 @@ class TargetChooser:
         tables = sorted({each.table for each in writes if each.item is not None})
         if not tables:
             return {}
-        if len(tables) == 1:
-            return {tables[0]: await self._schemas.schema_of(tables[0])}
         found = await asyncio.gather(*(self._schemas.schema_of(table) for table in tables))
         return dict(zip(tables, found, strict=True))
