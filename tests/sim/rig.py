@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
