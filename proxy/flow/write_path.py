@@ -185,7 +185,7 @@ class WritePath:
         for _ in range(_BEGIN_TRIES):
             started_s = self._ports.clock.monotonic_s()
             await self._begin_once(held, strict=strict)
-            if targets.presumed is not None and not await self._chooser.right(targets):
+            if targets.presumed and not await self._chooser.right(targets):
                 raise PresumedWronglyError
             if self._ports.clock.monotonic_s() - started_s < self._spare_s:
                 return True

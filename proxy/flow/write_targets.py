@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.key_schema import KeySchema
@@ -23,13 +23,13 @@ class Targets:
     Args:
         fences: all of them, tables first; no record twice.
         through: by record, the one write of an item whose result may become its entry.
-        presumed: where there is one fence, around an item whose key was picked by a schema that
-            was not looked into: the stamp that the table must bear once the fence has begun.
+        presumed: of tables whose key schema was taken as it was learned last: the stamp that each
+            must bear once the fences have begun. Then all of these are around items.
     """
 
     fences: list[Fence]
     through: dict[CacheKey, PlannedWrite]
-    presumed: bytes | None = None
+    presumed: Mapping[TableName, bytes] = field(default_factory=dict)
 
     @property
     def table(self) -> TableName | None:
@@ -84,26 +84,31 @@ class TargetChooser:
 
     async def right(self, targets: Targets) -> bool:
         """Tell whether fences that have begun are around what the request writes."""
-        stamp = targets.presumed
-        if stamp is None:
-            return True
-        (fence,) = targets.fences
-        assert isinstance(fence, ItemFence), "only an item's key is presumed"
-        if fence.stamp is not None:
-            return fence.stamp == stamp
-        return await self._schemas.bears(fence.table, stamp)
+        for table, stamp in targets.presumed.items():
+            told = _stamp_told(targets.fences, table)
+            if told is None and not await self._schemas.bears(table, stamp):
+                return False
+            if told not in (None, stamp):
+                return False
+        return True
 
     def _presumed(self, plan: WritePlan | TablesWritePlan, token: Token) -> Targets | None:
-        """Name the item of a single write by the key schema learned last, if there is one."""
-        if isinstance(plan, TablesWritePlan) or len(plan.writes) != 1:
+        """Name items by the key schemas learned last; None where one is missing, or not enough."""
+        if isinstance(plan, TablesWritePlan):
             return None
-        write = plan.writes[0].write
-        if write.item is None or (learned := self._schemas.presume(write.table)) is None:
+        schemas: dict[TableName, KeySchema] = {}
+        stamps: dict[TableName, bytes] = {}
+        for planned in plan.writes:
+            table = planned.write.table
+            if planned.write.item is None or table in stamps:
+                continue
+            if (learned := self._schemas.presume(table)) is None:
+                return None
+            schemas[table], stamps[table] = learned
+        targets = self._targets(plan, schemas, token)
+        if not all(isinstance(fence, ItemFence) for fence in targets.fences):
             return None
-        schema, stamp = learned
-        targets = self._targets(plan, {write.table: schema}, token)
-        named = isinstance(targets.fences[0], ItemFence)
-        return replace(targets, presumed=stamp) if named else None
+        return replace(targets, presumed=stamps)
 
     def _targets(
         self, plan: WritePlan, schemas: Mapping[TableName, KeySchema | None], token: Token
@@ -144,3 +149,11 @@ class TargetChooser:
             return {}
         found = await asyncio.gather(*(self._schemas.schema_of(table) for table in tables))
         return dict(zip(tables, found, strict=True))
+
+
+def _stamp_told(fences: Iterable[Fence], table: TableName) -> bytes | None:
+    """Return a table's stamp as the begin of one of its items' fences told it."""
+    for fence in fences:
+        if isinstance(fence, ItemFence) and fence.table == table and fence.stamp is not None:
+            return fence.stamp
+    return None

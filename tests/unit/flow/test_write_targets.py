@@ -164,7 +164,7 @@ async def test_the_key_of_a_single_put_is_presumed(presuming: Presuming) -> None
     """Nobody is asked before the begin, and that tells whether it was right."""
     targets = await presuming.targets()
     assert fenced(targets) == items(presuming.world, "a")
-    assert targets.presumed is not None
+    assert list(targets.presumed) == [TABLE]
     assert presuming.steps() == []
     await targets.fences[0].begin()
     assert await presuming.chooser.right(targets)
@@ -196,7 +196,7 @@ async def test_a_table_made_anew_is_noticed_after_begin(presuming: Presuming) ->
     await table.end(WriteOutcome.INVALIDATED, None)
     await targets.fences[0].begin()
     assert not await presuming.chooser.right(targets)
-    assert await presuming.chooser.right(replace(targets, presumed=None))
+    assert await presuming.chooser.right(replace(targets, presumed={}))
 
 
 UPDATE = {"TableName": TABLE, "Key": key_of("a")}
@@ -207,7 +207,7 @@ KEYLESS = {"TableName": TABLE, "Item": {"v": {"S": "1"}}}
     ("operation", "body"),
     [
         ("UpdateItem", UPDATE),
-        ("BatchWriteItem", {"RequestItems": {TABLE: [put("a"), put("b")]}}),
+        ("BatchWriteItem", {"RequestItems": {TABLE: [put("a")], OTHER: [put("a")]}}),
         ("DeleteTable", {"TableName": TABLE}),
         ("PutItem", KEYLESS),
     ],
@@ -215,5 +215,28 @@ KEYLESS = {"TableName": TABLE, "Item": {"v": {"S": "1"}}}
 async def test_nothing_else_is_presumed(
     presuming: Presuming, operation: str, body: dict[str, Any]
 ) -> None:
-    """A key that is given, several items, whole tables, and an item without its key."""
-    assert (await presuming.targets(body, operation)).presumed is None
+    """A key that is given, tables of which none is known, whole tables, items without a key."""
+    assert (await presuming.targets(body, operation)).presumed == {}
+
+
+async def test_all_items_of_a_batch_are_presumed(presuming: Presuming) -> None:
+    """Each table's stamp is told by any of its items; a wrong one of them is enough."""
+    world = presuming.world
+    world.upstream.tables.add(OTHER, pk="S")
+    await presuming.proxy.schemas.schema_of(OTHER)
+    presuming.steps()
+    writes = {TABLE: [put("a"), delete("b")], OTHER: [put("a")]}
+    targets = await presuming.targets({"RequestItems": writes}, "BatchWriteItem")
+    assert set(targets.presumed) == {TABLE, OTHER}
+    presuming.proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin")
+    with pytest.raises(StoreUnavailable):
+        await targets.fences[0].begin()
+    for fence in targets.fences[1:]:
+        await fence.begin()
+    assert await presuming.chooser.right(targets)
+    assert presuming.steps() == ["begin"] * 3
+    table = presuming.chooser.table(OTHER, Token(b"o" * 16), remakes=True)
+    await table.begin()
+    await table.end(WriteOutcome.INVALIDATED, None)
+    await targets.fences[2].begin()
+    assert not await presuming.chooser.right(targets)
