@@ -210,9 +210,7 @@ async def test_a_stream_that_is_switched_on_again_is_read(
         await until_told(gap)
 
 
-async def test_a_table_without_a_stream_degrades(
-    endpoint: str, valkey: RunningStore
-) -> None:
+async def test_a_table_without_a_stream_degrades(endpoint: str, valkey: RunningStore) -> None:
     """Its entries answer for a short time only; status and metrics say so."""
     table = await made(lambda: Table(endpoint, None))
     await asyncio.to_thread(table.put, "a", "0")

@@ -14,7 +14,7 @@ from proxy.core.stream_answers import StreamTrouble
 from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.values import Outcome
 from proxy.flow.events import StreamGap, StreamParked, StreamTroubled
-from proxy.flow.shard_reader import POLL_S, TRIES_MAX, ShardReader
+from proxy.flow.shard_reader import BYTES_PER_S, POLL_S, TRIES_MAX, ShardReader
 from tests.fakes.memory_store import Step
 from tests.support.flow_world import TABLE, World
 from tests.support.stream_world import Reading, StreamRig
@@ -160,6 +160,21 @@ async def test_an_idle_shard_is_asked_seldom_and_a_busy_one_often(
         put_elsewhere(rig, f"k{number}")
         await world.clock.sleep(POLL_S)
     assert 38 <= len(calls) <= 42
+
+
+async def test_large_batches_are_asked_for_less_often(world: World, rig: StreamRig) -> None:
+    """A shard gives so many bytes a second, to all its readers."""
+    reading, _, _ = await started(rig)
+    for number in range(30):
+        put_elsewhere(rig, f"k{number}", v="x" * 40_000)
+    await rig.until(lambda: reading.done() == 30)
+    calls = rig.world.upstream.tables.streams.calls
+    (large,) = [each for each in calls if each.given_bytes > BYTES_PER_S / 2]
+    del calls[:]
+    put_elsewhere(rig, "a")
+    await rig.until(lambda: reading.done() == 31, step_s=0.01)
+    passed_s = world.clock.wall_s() - large.at_s
+    assert passed_s >= large.given_bytes / BYTES_PER_S - 0.02
 
 
 async def test_a_shard_is_given_up_after_its_batch(rig: StreamRig) -> None:
