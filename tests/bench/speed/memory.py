@@ -17,6 +17,9 @@ from tests.support.raw_store import RawStore
 
 WEIGHED: Final = "weighed"
 NEAR_BUDGET_BYTES: Final = 32 << 20
+PLANS_BUDGET_BYTES: Final = 16 << 20
+"""As by default, both."""
+ASKED_AGAIN: Final = 5  # one in so many
 
 
 def weigh(world: World, near_items: int) -> dict[str, Any]:
@@ -47,14 +50,27 @@ def entry_overhead(world: World) -> int:
 
 
 def weigh_near(world: World, items: int) -> dict[str, Any]:
-    """Return a near cache's budget, and how much the process grew when it was filled."""
-    with _proxy(world, near_bytes=NEAR_BUDGET_BYTES) as proxy:
+    """Return what two bounded rooms may hold, and how much a process grew when each was filled.
+
+    Each apart, since each has a bound of its own: first by more items than fit, then by a few that
+    are asked for again and again, so that their answers stand.
+    """
+    near, plans = NEAR_BUDGET_BYTES, PLANS_BUDGET_BYTES
+    return {
+        "near_budget_bytes": near,
+        "near_grown_bytes": _grown(world, items, near_bytes=near, plans_bytes=0),
+        "plans_budget_bytes": plans,
+        "plans_grown_bytes": _grown(world, items, near_bytes=0, plans_bytes=plans),
+    }
+
+
+def _grown(world: World, items: int, *, near_bytes: int, plans_bytes: int) -> int:
+    with _proxy(world, near_bytes=near_bytes, plans_bytes=plans_bytes) as proxy:
         _read(world, 1, count=1000)  # connections and code are there
         before = resident_bytes(proxy.child.pid)
-        for _ in range(3):  # what is seen once may be refused
-            _read(world, items, count=items)
-        grown = resident_bytes(proxy.child.pid) - before
-    return {"near_budget_bytes": NEAR_BUDGET_BYTES, "near_grown_bytes": grown}
+        for count in (items, *[items // ASKED_AGAIN] * 3):  # what is seen once may be refused
+            _read(world, count, count=count)
+        return resident_bytes(proxy.child.pid) - before
 
 
 def _read(world: World, keys: int, *, count: int) -> None:
@@ -63,8 +79,10 @@ def _read(world: World, keys: int, *, count: int) -> None:
 
 
 @contextmanager
-def _proxy(world: World, *, near_bytes: int) -> Iterator[RunningProxy]:
-    proxy = world.proxy(SMALL, near_bytes=near_bytes)
+def _proxy(
+    world: World, *, near_bytes: int, plans_bytes: int = PLANS_BUDGET_BYTES
+) -> Iterator[RunningProxy]:
+    proxy = world.proxy(SMALL, near_bytes=near_bytes, limits__plans_bytes_max=plans_bytes)
     world.add(WEIGHED, SMALL, proxy.endpoint, proxy.child)
     try:
         yield proxy

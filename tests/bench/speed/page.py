@@ -231,7 +231,9 @@ def _others(result: Mapping[str, Any]) -> str:
     if "near_grown_bytes" in memory:
         lines.append(
             f"- A near cache of {memory['near_budget_bytes'] / 2**20:.0f} MiB, full: the process"
-            f" has grown by {memory['near_grown_bytes'] / 2**20:.0f} MiB."
+            f" has grown by {memory['near_grown_bytes'] / 2**20:.1f} MiB; by"
+            f" {memory['plans_grown_bytes'] / 2**20:.1f} MiB with"
+            f" {memory['plans_budget_bytes'] / 2**20:.0f} MiB of remembered plans alone."
         )
     lines.append(
         f"- {stampede['readers']:,} misses at once on one item over {stampede['processes']}"
