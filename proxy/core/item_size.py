@@ -5,7 +5,6 @@ Source: DynamoDB Developer Guide, "DynamoDB item sizes and formats" and "Read co
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from proxy.core.attributes import SIGNIFICANT_DIGITS_MAX, NotCanonical, canonical_number
@@ -45,7 +44,7 @@ def read_units(size_bytes: int, *, consistent: bool) -> float:
 
     One unit per 4 KB begun, at least one; half of it for an eventually consistent read.
     """
-    units = max(1, math.ceil(size_bytes / READ_UNIT_BYTES))
+    units = -(-size_bytes // READ_UNIT_BYTES) or 1
     return float(units) if consistent else units / 2
 
 
