@@ -110,6 +110,11 @@ bench-door: OUT = tests/bench/results/door.json
 bench-door: .venv/.dev .venv/.project ## measure hits through the fast door, beside nginx; OUT= as above
 	@.venv/bin/python -m tests.bench.door --out '$(OUT)'
 
+.PHONY: bench-lag
+bench-lag: OUT = tests/bench/results/lag.json
+bench-lag: .venv/.dev .venv/.project ## measure what large items do to small hits beside them; OUT= as above
+	@.venv/bin/python -m tests.bench.lag --out '$(OUT)'
+
 .PHONY: bench-upstream
 bench-upstream: OUT = tests/bench/results/upstream.json
 bench-upstream: .venv/.dev .venv/.project ## measure the way to DynamoDB; OUT= as above

@@ -51,12 +51,19 @@ def read_units(size_bytes: int, *, consistent: bool) -> float:
 def _value_bytes(value: AttributeValue, pending: list[AttributeValue]) -> int:
     """Return a value's own bytes; what it contains is added to `pending`, so nothing recurses."""
     match value:
+        # Patterns are tried in order, and large items are made of these.
+        case {"M": dict(members)}:
+            pending.extend(members.values())
+            return _members_bytes(members)
         case {"S": str(text)}:
             return _text_bytes(text)
         case {"N": str(text)}:
             return _number_bytes(text)
         case {"B": str(text)}:
             return _binary_bytes(text)
+        case {"L": list(elements)}:
+            pending.extend(elements)
+            return _CONTAINER_BYTES + _ELEMENT_BYTES * len(elements)
         case {"BOOL": _} | {"NULL": _}:
             return _FLAG_BYTES
         case {"SS": list(texts)}:
@@ -65,18 +72,12 @@ def _value_bytes(value: AttributeValue, pending: list[AttributeValue]) -> int:
             return sum(map(_number_bytes, texts))
         case {"BS": list(texts)}:
             return sum(map(_binary_bytes, texts))
-        case {"L": list(elements)}:
-            pending.extend(elements)
-            return _CONTAINER_BYTES + _ELEMENT_BYTES * len(elements)
-        case {"M": dict(members)}:
-            pending.extend(members.values())
-            return _members_bytes(members)
         case _:
             return len(compact(value))
 
 
 def _members_bytes(members: dict[str, Any]) -> int:
-    names_bytes = sum(map(_text_bytes, members))
+    names_bytes = _text_bytes("".join(members))
     return _CONTAINER_BYTES + _ELEMENT_BYTES * len(members) + names_bytes
 
 
