@@ -30,7 +30,8 @@ CORE: Final = [
     "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "near_copy", "near_cache", "near_rules", "hot_keys",
-    "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
+    "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "spans", "head_layout",
+    "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
