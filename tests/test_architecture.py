@@ -89,6 +89,7 @@ LONG_MODULES: Final = {
     "proxy/edge/redis_cluster.py": "the nodes, the map and what is told of them are one state",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/redis_store.py": "one method per step of the port",
+    "proxy/edge/http_answer.py": "fields, their order and what is known of them are one form",
     "proxy/edge/sigv4.py": "one signature, from its fields to its digits",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
     "proxy/edge/upstream_parser.py": "head, fields and the three ends of a body are one grammar",
