@@ -52,7 +52,7 @@ class HeadMaker:
         self._path = path
         self._hop = (HOP_HEADER, instance_id)
         self._signer = signer
-        self._forms: dict[HeaderShape, _Form] = {}
+        self._forms: dict[HeaderShape, _Form | None] = {}  # None for those that came once
 
     def head(self, request: UpstreamRequest, credentials: Credentials, now_wall_s: float) -> bytes:
         """Return a request's head as it will be sent, from its first line to the empty one.
@@ -66,16 +66,19 @@ class HeadMaker:
         usual = request.method == "POST" and request.target == "/"
         if not (usual and isinstance(headers, ShapedHeaders)):
             return self._written(request, credentials, now_wall_s)
-        moment = self._signer.moment(now_wall_s)
-        form = self._forms.get(headers.shape)
-        if form is None or not form.holds(credentials, moment.scope):
-            made = self._written(request, credentials, now_wall_s)
-            form = self._learned(headers.shape, credentials, moment)
-            same = form.head(headers, request.body, moment) == made
-            assert same, "what was learned of a shape is not what it looks like"
-            self._remember(headers.shape, form)
-            return made
-        return form.head(headers, request.body, moment)
+        shape, moment = headers.shape, self._signer.moment(now_wall_s)
+        form = self._forms.get(shape)
+        if form is not None and form.holds(credentials, moment.scope):
+            return form.head(headers, request.body, moment)
+        made = self._written(request, credentials, now_wall_s)
+        # Learning takes longer than that, and what came once may never come again.
+        learned = self._learned(shape, credentials, moment) if shape in self._forms else None
+        same = learned is None or learned.head(headers, request.body, moment) == made
+        assert same, "what was learned of a shape is not what it looks like"
+        if len(self._forms) >= SHAPES_MAX:
+            self._forms.clear()
+        self._forms[shape] = learned
+        return made
 
     def _written(
         self, request: UpstreamRequest, credentials: Credentials, now_wall_s: float
@@ -109,11 +112,6 @@ class HeadMaker:
         headers += [*signing, ("Authorization", signature), ("Content-Length", mark(_LENGTH))]
         whole = _spelled("POST", target, headers)
         return _Form(self._signer, credentials, moment.scope, canonical=canonical, whole=whole)
-
-    def _remember(self, shape: HeaderShape, form: _Form) -> None:
-        if len(self._forms) >= SHAPES_MAX:
-            self._forms.clear()
-        self._forms[shape] = form
 
 
 class _Form:
