@@ -141,9 +141,13 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
     HotPages(flows.hot.report).add_to(ops_app)
+    return Services(server, ops_app, probes, tasks, debts, _garbage(frame, flows))
+
+
+def _garbage(frame: _Frame, flows: Flows) -> Garbage:
     garbage = Garbage(lambda: flows.near.cache.kept_bytes)
-    frame.keep(partial(garbage.watch, clock.sleep), "garbage")
-    return Services(server, ops_app, probes, tasks, debts, garbage)
+    frame.keep(partial(garbage.watch, frame.clock.sleep), "garbage")
+    return garbage
 
 
 def _endpoints(settings: Settings) -> Endpoints:

@@ -174,8 +174,7 @@ class LeaseState(StrEnum):
     PENDING = "pending"  # a write is in flight: fetch, but do not fill
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReply:
+class LeaseReply(NamedTuple):
     """The store's answer to a lease request.
 
     Args:
@@ -193,8 +192,7 @@ class LeaseReply:
     store_now_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """The store's answer to a begin.
 
     Args:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.core.policy import TablePolicy
 from proxy.core.record import Entry
@@ -58,8 +57,7 @@ def _assess(entry: Entry, policy: TablePolicy, store_now_ms: int) -> Verdict:
     return Verdict.EXPIRED
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """How long a new entry is fresh and may be served at all, in seconds from its fetch."""
 
     fresh_s: float

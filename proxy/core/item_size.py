@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from proxy.core.attributes import NotCanonical, canonical_number
+from proxy.core.attributes import SIGNIFICANT_DIGITS_MAX, NotCanonical, canonical_number
 from proxy.core.json_text import compact
 from proxy.core.values import AttributeValue, Item
 
@@ -26,10 +26,17 @@ def item_bytes(item: Item) -> int:
     The rule for numbers is published as "approximately"; the sum may be off by a byte per
     number. An attribute value of a type unknown here counts as the JSON it is written in.
     """
-    size = sum(_text_bytes(name) for name in item)
+    size = _text_bytes("".join(item))
     pending = list(item.values())
-    while pending:
-        size += _value_bytes(pending.pop(), pending)
+    for value in pending:  # and what those contain, which is added meanwhile
+        sole = type(value) is dict and len(value) == 1
+        kind, content = next(iter(value.items())) if sole else ("", None)
+        if kind == "S" and type(content) is str:
+            size += len(content) if content.isascii() else _text_bytes(content)
+        elif kind == "N" and type(content) is str:
+            size += _number_bytes(content)
+        else:
+            size += _value_bytes(value, pending)
     return size
 
 
@@ -43,7 +50,7 @@ def read_units(size_bytes: int, *, consistent: bool) -> float:
 
 
 def _value_bytes(value: AttributeValue, pending: list[AttributeValue]) -> int:
-    """Return a value's own bytes; what it contains is left in `pending`, so nothing recurses."""
+    """Return a value's own bytes; what it contains is added to `pending`, so nothing recurses."""
     match value:
         case {"S": str(text)}:
             return _text_bytes(text)
@@ -84,6 +91,8 @@ def _binary_bytes(text: str) -> int:
 
 def _number_bytes(text: str) -> int:
     """One byte for every two significant digits, one more, and one for a minus sign."""
+    if len(text) <= SIGNIFICANT_DIGITS_MAX and text.isascii() and text.isdigit():
+        return (max(1, len(text.strip("0"))) + 1) // 2 + 1
     try:
         canonical = canonical_number(text)
     except NotCanonical:

@@ -48,6 +48,22 @@ def members(text: str) -> list[Member]:
     return found
 
 
+def sole_member(text: str, name: str) -> Any:
+    """Parse the value of an object's only member, where there is no blank outside of it.
+
+    Returns:
+        None for text in any other spelling, which `members` may still understand.
+    """
+    opening = f'{{"{name}":'
+    if not text.startswith(opening):
+        return None
+    try:
+        value, end = _ANY_NAMES.raw_decode(text, len(opening))
+    except (ValueError, RecursionError):
+        return None
+    return value if text[end:] == "}" else None
+
+
 def load_object(body: bytes) -> tuple[dict[str, Any], bool]:
     """Parse a body that must be one JSON object in UTF-8 without a byte order mark.
 
@@ -81,7 +97,7 @@ def compact(loaded: object) -> bytes:
     Raises:
         ValueError: NaN or an infinity.
     """
-    text = json.dumps(loaded, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = _WRITE(loaded)
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -137,6 +153,7 @@ def _finite(text: str) -> float:
     return number
 
 
+_WRITE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _ANY_NAMES: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _UNIQUE_NAMES: Final = json.JSONDecoder(
     object_pairs_hook=_unique_names, parse_constant=_refuse, parse_float=_finite

@@ -8,7 +8,7 @@ refuses the request as DynamoDB refuses malformed JSON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -57,15 +57,19 @@ class Capacity(StrEnum):
     INDEXES = "INDEXES"
 
 
+_CAPACITIES: Final = {each.value: each for each in Capacity}
+
+
 @dataclass(frozen=True, slots=True)
 class GetItem:
-    """A GetItem that the proxy may answer itself."""
+    """A GetItem that the proxy may answer itself; `canonical_key` is its key's own spelling."""
 
     table: TableName
     key: Item
     consistent: bool
     projection: Projection | None
     capacity: Capacity
+    canonical_key: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -114,14 +118,17 @@ def decode_get(body: bytes) -> GetItem:
         raise Undecodable(BypassReason.UNDECODABLE, table)
     consistent = request.get("ConsistentRead", False)
     capacity = request.get("ReturnConsumedCapacity", "NONE")
-    if not isinstance(consistent, bool) or capacity not in tuple(Capacity):
+    if not isinstance(consistent, bool) or not isinstance(capacity, str):
+        raise Undecodable(BypassReason.UNDECODABLE, table)
+    if capacity not in _CAPACITIES:
         raise Undecodable(BypassReason.UNDECODABLE, table)
     try:
-        canonical_primary_key(request.get("Key"))
+        canonical_key = canonical_primary_key(request.get("Key"))
         projection = projection_of(request)
     except (NotCanonical, ProjectionUnclear):
         raise Undecodable(BypassReason.UNDECODABLE, table) from None
-    return GetItem(table, request["Key"], consistent, projection, Capacity(capacity))
+    asked = _CAPACITIES[capacity]
+    return GetItem(table, request["Key"], consistent, projection, asked, canonical_key)
 
 
 def load_write(body: bytes) -> dict[str, Any]:

@@ -104,8 +104,7 @@ class Entry(NamedTuple):
         return self.names is None or (names is not None and set(names) <= set(self.names))
 
 
-@dataclass(frozen=True, slots=True)
-class EntryDraft:
+class EntryDraft(NamedTuple):
     """An entry on its way into the store, which adds its own times.
 
     Args:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from proxy.core.errors import (
@@ -21,7 +21,7 @@ from proxy.core.errors import (
     UpstreamFailure,
 )
 from proxy.core.item_size import item_bytes
-from proxy.core.json_text import compact, members
+from proxy.core.json_text import compact, members, sole_member
 from proxy.core.operations import Capacity, GetItem
 from proxy.core.request import Answer, ClientRequest, Headers
 from proxy.core.values import Outcome, TableName
@@ -65,6 +65,7 @@ class FetchedBody:
     body: bytes
     item: dict[str, Any] | None
     consumed: dict[str, Any] | None
+    _size_bytes: int | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def negative(self) -> bool:
@@ -74,7 +75,11 @@ class FetchedBody:
     @property
     def size_bytes(self) -> int:
         """The item's size by DynamoDB's rules; 0 for an absence."""
-        return 0 if self.item is None else item_bytes(self.item)
+        size_bytes = self._size_bytes
+        if size_bytes is None:  # asked for when it is charged for, and when it is stored
+            size_bytes = 0 if self.item is None else item_bytes(self.item)
+            object.__setattr__(self, "_size_bytes", size_bytes)
+        return size_bytes
 
 
 def read_get_reply(body: bytes) -> FetchedBody | None:
@@ -86,6 +91,9 @@ def read_get_reply(body: bytes) -> FetchedBody | None:
     """
     try:
         text = body.decode()
+        item = sole_member(text, "Item")  # the usual reply, parsed once
+        if isinstance(item, dict):
+            return FetchedBody(body, item, None)
         parts = members(text)
         spelled = {name: text[start:end] for name, start, end in parts}
         found = {name: json.loads(value) for name, value in spelled.items()}

@@ -46,6 +46,7 @@ _RULES: Final[dict[str, Combine]] = {
     "dynaside_store_evicted_keys": max,  # each worker reports the store's own count
     "dynaside_store_nodes_out": max,
     "dynaside_stream_degraded": max,
+    "dynaside_stream_iterator_age_seconds": max,
     "dynaside_stream_lag_seconds": max,
     "dynaside_stream_readers": max,
     "dynaside_stream_shards": max,  # each worker sees all of them; those that it holds are its own

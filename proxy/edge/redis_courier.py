@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, Protocol, assert_never
+from typing import Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import AskError, MovedError, NoScriptError
 
@@ -150,8 +150,14 @@ class Courier:
         try:
             lanes = self._routes.lanes_for(cache_key)
             for _ in range(_HOPS_MAX):
-                lane, view = await _pick(lanes, need)
-                replies = await _run(lane, (build(view), *more), asking=asking)
+                lane, view = _pick_now(lanes, need) or await _pick_soon(lanes, need)
+                commands = (build(view), *more)
+                if asking:
+                    replies = await _run_asking(lane, commands)
+                else:
+                    replies = await lane.submit(*commands)
+                if isinstance(replies[0], NoScriptError):
+                    replies = await _run_with_text(lane, commands, asking=asking)
                 if not isinstance(replies[0], AskError):
                     return replies, view
                 lanes = self._routes.elsewhere(lanes, replies[0])
@@ -171,31 +177,26 @@ async def _read_each(homes: list[RedisLanes], commands: list[Command]) -> list[T
     return [Told(reply, *view) for view, (reply,) in zip(views, replies, strict=True)]
 
 
-async def _pick(lanes: RedisLanes, need: Need) -> tuple[Lane, PrimaryView]:
-    match need:
-        case Need.SERVING:
-            return lanes.pick_serving()
-        case Need.CONNECTED:
-            return lanes.pick_any()
-        case Need.SOON:
-            return await lanes.pick_soon()
-        case Need.SETTLED:
-            return await lanes.pick_soon(settled=True)
-        case _:
-            assert_never(need)
+def _pick_now(lanes: RedisLanes, need: Need) -> tuple[Lane, PrimaryView] | None:
+    """Return a lane; None where that may take a moment."""
+    if need is Need.SERVING:
+        return lanes.pick_serving()
+    if need is Need.CONNECTED:
+        return lanes.pick_any()
+    return lanes.pick_any() if need is Need.SOON and lanes.connected else None
 
 
-async def _run(lane: Lane, commands: tuple[Command, ...], *, asking: bool) -> Replies:
-    replies = await _submit(lane, commands, asking=asking)
-    if isinstance(replies[0], NoScriptError):  # SCRIPT FLUSH: give the store the text again
-        first, *more = commands
-        replies = await _submit(lane, (with_text(first), *more), asking=asking)
-    return replies
+async def _pick_soon(lanes: RedisLanes, need: Need) -> tuple[Lane, PrimaryView]:
+    return await lanes.pick_soon(settled=need is Need.SETTLED)
 
 
-async def _submit(lane: Lane, commands: tuple[Command, ...], *, asking: bool) -> Replies:
-    if not asking:
-        return await lane.submit(*commands)
+async def _run_with_text(lane: Lane, commands: tuple[Command, ...], *, asking: bool) -> Replies:
+    """Run a step once more after a SCRIPT FLUSH: give the store its text again."""
+    commands = (with_text(commands[0]), *commands[1:])
+    return await (_run_asking(lane, commands) if asking else lane.submit(*commands))
+
+
+async def _run_asking(lane: Lane, commands: tuple[Command, ...]) -> Replies:
     return (await lane.submit(("ASKING",), *commands))[1:]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import redis.exceptions
 
@@ -12,6 +12,8 @@ from proxy.core.record import Entry, decode_record
 from proxy.core.values import CacheKey, Layout
 from proxy.edge.redis_command import Command, checked
 from proxy.edge.zstd import decompress
+
+_LEASE_STATES: Final = {state.value.encode(): state for state in LeaseState}
 
 
 def lookup_command(layout: Layout, cache_key: CacheKey, names: tuple[str, ...] | None) -> Command:
@@ -69,7 +71,7 @@ def lease_reply(reply: list[Any]) -> LeaseReply:
         fetch it, and do not fill.
     """
     word, detail, store_now_ms, *fields = reply
-    match state := LeaseState(word.decode()):
+    match state := _LEASE_STATES[word]:
         case LeaseState.HIT:
             record, attributes = decode_record(detail), _hit_attributes(*fields)
             entry = None

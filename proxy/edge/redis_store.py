@@ -45,6 +45,7 @@ from proxy.flow.ports import Clock, LookupReader
 
 _SCOPE_KEPT_MS: Final = milliseconds(SCOPE_KEPT_S)
 _TABLE_SURE_MS: Final = milliseconds(TABLE_SURE_S)
+_ENDS: Final = {result.value.encode(): result for result in FenceResult}
 
 
 class RedisStore:
@@ -168,16 +169,11 @@ class RedisStore:
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
     ) -> LeaseReply:
         """Ask for permission to fill."""
-        arguments = (
-            generation,
-            identity.digest,
-            token,
-            self._lease_ms,
-            self._tombstone_ms,
-            int(force),
-        )
+        times = (self._lease_ms, self._tombstone_ms)
+        arguments = (generation, identity.digest, token, *times, int(force))
         step = _under("lease", identity.cache_key, *arguments)
-        return lease_reply(await self._step(identity.cache_key, Need.SERVING, step))
+        replies, _ = await self._courier.step(identity.cache_key, Need.SERVING, step)
+        return lease_reply(checked(replies)[0])
 
     async def fill(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
@@ -188,7 +184,8 @@ class RedisStore:
             arguments = self._draft_arguments(identity, view, generation, draft)
             return step_command("fill", identity.cache_key, view.incarnation, token, *arguments)
 
-        return bool(await self._step(identity.cache_key, Need.SERVING, step))
+        replies, _ = await self._courier.step(identity.cache_key, Need.SERVING, step)
+        return bool(checked(replies)[0])
 
     async def release(self, identity: ItemIdentity, *, token: Token) -> None:
         """Give a lease back unused."""
@@ -243,8 +240,8 @@ class RedisStore:
             arguments = (view.incarnation, token, outcome.value, self._tombstone_ms, *more)
             return step_command("end", identity.cache_key, *arguments)
 
-        reply = await self._step(identity.cache_key, Need.CONNECTED, step)
-        return FenceResult(reply.decode())
+        replies, _ = await self._courier.step(identity.cache_key, Need.CONNECTED, step)
+        return _ENDS[checked(replies)[0]]
 
     async def invalidate(self, identity: ItemIdentity) -> None:
         """Replace whatever is there by a tombstone."""

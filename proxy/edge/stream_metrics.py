@@ -118,6 +118,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[StreamStatus], float]], ...]] = (
         "How long ago all writes of a table were known to have taken effect here; +Inf: unknown.",
         _lag,
     ),
+    (
+        "stream_iterator_age_seconds",
+        "How old the last records were that this process read, in its shard furthest behind.",
+        lambda each: each.iterator_age_s,
+    ),
     ("stream_degraded", "1 while a table's lag is over its bound.", lambda each: float(each.over)),
     (
         "stream_shards",

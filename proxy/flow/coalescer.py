@@ -33,10 +33,13 @@ R = TypeVar("R")
 class Flight(Generic[R]):
     """One fetch that readers share; its work reports here when it asks and when it knows."""
 
+    __slots__ = ("_waiting", "current_as_of", "task", "tick")
+
     def __init__(self, tick: Callable[[], int]) -> None:
         self.tick = tick
         self.current_as_of = 0
         self.task: asyncio.Task[R] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     @classmethod
     def alone(cls) -> Self:
@@ -50,6 +53,20 @@ class Flight(Generic[R]):
     def confirmed(self, as_of: int) -> None:
         """State that the result was still current at `as_of`, a number taken from `tick`."""
         self.current_as_of = max(self.current_as_of, as_of)
+
+    async def landed(self) -> asyncio.Task[R]:
+        """Wait until its task has ended; who is cancelled meanwhile leaves it alone."""
+        assert self.task is not None, "a flight that readers know of has a task"
+        landed: asyncio.Future[None] = self.task.get_loop().create_future()
+        self._waiting.append(landed)
+        await landed
+        return self.task
+
+    def wake(self) -> None:
+        """Let go on who waits for it to land."""
+        for landed in self._waiting:
+            if not landed.done():
+                landed.set_result(None)
 
 
 Work = Callable[[Flight[R]], Coroutine[Any, Any, R]]
@@ -104,18 +121,16 @@ class Coalescer(Generic[R]):
         """
         arrived = self._tick()
         while True:
-            flight = self._flights.get(cache_key, {}).get(generation)
+            flights = self._flights.get(cache_key)
+            flight = flights.get(generation) if flights is not None else None
             if flight is None:
                 flight = self._start(cache_key, generation, work)
-                assert flight.task is not None, "a started flight has a task"
-                return await asyncio.shield(flight.task), True
-            assert flight.task is not None, "a registered flight has a task"
-            # wait() leaves the flight alone when this reader is cancelled.
-            await asyncio.wait({flight.task})
-            if flight.task.cancelled():
+                return (await flight.landed()).result(), True
+            task = await flight.landed()
+            if task.cancelled():
                 raise asyncio.CancelledError
             if joins_started or arrived < flight.current_as_of:
-                result = flight.task.result()
+                result = task.result()
                 if accepts(result):
                     return result, False
 
@@ -144,6 +159,7 @@ class Coalescer(Generic[R]):
             del flights[generation]
             if not flights:
                 del self._flights[cache_key]
+        flight.wake()
 
     def _tick(self) -> int:
         self._count += 1

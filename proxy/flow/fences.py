@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
 from proxy.core.errors import StoreUnavailable
-from proxy.core.fence import Begun, ItemIdentity, WriteOutcome
+from proxy.core.fence import Begun, ItemIdentity, WriteOutcome, stamp_of
 from proxy.core.record import EntryDraft
 from proxy.core.values import CacheKey, FenceResult, TableName, Token
 from proxy.flow.ports import Store
@@ -71,12 +71,18 @@ class ItemFence:
         """The item's record, and those of its scopes unless no page is cached for sure."""
         return (self._identity.cache_key, *self._scopes())
 
+    @property
+    def stamp(self) -> bytes | None:
+        """The table's stamp just after begin put the marker; None where that is not known."""
+        generation = self._begun.generation if self._begun is not None else None
+        return stamp_of(generation) if generation is not None else None
+
     async def begin(self, *, settled: bool = False) -> None:
         """Put the markers, or move their deadlines."""
         self._begun = await self._store.begin(self._identity, token=self._token, settled=settled)
-        token, store = self._scope_token, self._store
-        scopes = self._scopes()
-        await _all(*(store.begin_scope(each, token=token, settled=settled) for each in scopes))
+        if scopes := self._scopes():
+            token, store = self._scope_token, self._store
+            await _all(*(store.begin_scope(each, token=token, settled=settled) for each in scopes))
 
     async def end(self, outcome: WriteOutcome, draft: EntryDraft | None) -> FenceResult:
         """Remove the markers; leave an entry, the hidden entry or a tombstone, and no old page."""
@@ -92,9 +98,12 @@ class ItemFence:
         # A write that was not sent, its begin having failed, has marked no scope either.
         unmarked = self._begun is None and outcome is WriteOutcome.ABORTED
         scopes = () if unmarked else self._scopes()
+        ending = self._store.end(self._identity, token=self._token, outcome=outcome, stored=stored)
+        if not scopes:
+            return await ending
         token = self._scope_token
         result, *_ = await _all(
-            self._store.end(self._identity, token=self._token, outcome=outcome, stored=stored),
+            ending,
             *(self._store.end_scope(scope, token=token, outcome=outcome) for scope in scopes),
         )
         assert result is not None, "the end of an item has a result"

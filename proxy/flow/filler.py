@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.drafting import draft_entry
 from proxy.core.errors import StoreUnavailable
@@ -22,10 +21,10 @@ from proxy.flow.ports import Clock, Store, UpstreamReply
 
 # How often a reader asks whether another proxy's fill is there: a fetch takes 1 to 10 ms.
 _POLL_S: Final = (0.002, 0.010)
+_LEASE_ENDED: Final = (FillResult.STORED, FillResult.REFUSED)
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(NamedTuple):
     """What a flight brought home: an entry that another proxy filled, or upstream's reply.
 
     `store_now_ms` is the store's clock when it gave the entry.
@@ -212,7 +211,8 @@ class Filler:
             known = fetched.found is not None
             result = await self._fill(plan, generation, token, fetched)
         finally:
-            await self._unless_stored(plan, token, result, outdated=known)
+            if result not in _LEASE_ENDED:
+                await self._give_back(plan, token, outdated=known)
         return reply, result is FillResult.STORED
 
     async def _acquire(
@@ -234,8 +234,9 @@ class Filler:
                 )
             except StoreUnavailable:
                 return None
-            verdict = plan.judge(reply.entry, reply.store_now_ms)
-            if reply.state is LeaseState.HIT and verdict is not Verdict.FRESH:
+            if reply.state is LeaseState.HIT:
+                if plan.judge(reply.entry, reply.store_now_ms) is Verdict.FRESH:
+                    return reply
                 # Fresh by the times that another proxy gave it, too old for our policy or reader.
                 force = True
                 continue
@@ -264,8 +265,9 @@ class Filler:
             if result is FillResult.STORED:
                 flight.confirmed(sent_at)
         finally:
-            outdated = known and (over_fresh or plan.control.refresh)
-            await self._unless_stored(plan, token, result, outdated=outdated)
+            if result not in _LEASE_ENDED:
+                outdated = known and (over_fresh or plan.control.refresh)
+                await self._give_back(plan, token, outdated=outdated)
         return Landing(None, fetched, stored=result is FillResult.STORED)
 
     async def _fill(
@@ -292,16 +294,12 @@ class Filler:
         chance = self._clock.uniform(0, 1)
         return draft_entry(fetched.found, plan.policy, age_s=age_s, chance=chance)
 
-    async def _unless_stored(
-        self, plan: FetchPlan, token: Token, result: FillResult, *, outdated: bool
-    ) -> None:
+    async def _give_back(self, plan: FetchPlan, token: Token, *, outdated: bool) -> None:
         """Give the lease back, so that nobody waits for a fill that will not come.
 
         The entry that the lease kept comes back with it, unless the caller was shown another
         answer in its place (`outdated`) that cannot be stored: too large, or an uncached absence.
         """
-        if result in (FillResult.STORED, FillResult.REFUSED):
-            return
         with suppress(StoreUnavailable):  # then the lease ends by itself
             if outdated:
                 await self._store.invalidate(plan.identity)

@@ -19,7 +19,7 @@ from proxy.core.fetches import FetchPlan
 from proxy.core.operations import Capacity
 from proxy.core.read_plan import ReadPlan
 from proxy.flow.exchange import Exchange, Fetched
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 
 
 class _State(StrEnum):
@@ -79,8 +79,7 @@ class Gathering:
         self.move(before, _State.DECIDED)
         await round_.gone.wait()
         assert round_.task is not None, "gone without a task"
-        # Shielded: one reader that hangs up does not end the fetch for the others.
-        return (await asyncio.shield(round_.task))[place]
+        return (await result_of(round_.task))[place]
 
     def _send(self) -> None:
         if not self._round.wanted:

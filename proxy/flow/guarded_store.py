@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from proxy.core.breaker import Breaker
 from proxy.core.errors import StoreFailure, StoreUnavailable
@@ -58,11 +58,11 @@ class GuardedStore:
         """As the store says."""
         return self._store.why_not_serving
 
-    async def lookup(
+    def lookup(
         self, identity: ItemIdentity, names: tuple[str, ...] | None = None
-    ) -> Sighting:
+    ) -> Coroutine[Any, Any, Sighting]:
         """See `ports.Store`."""
-        return await self._guard("lookup", lambda: self._store.lookup(identity, names))
+        return self._guard("lookup", self._store.lookup(identity, names))
 
     def look_up(self, identity: ItemIdentity, reader: LookupReader) -> None:
         """See `ports.Store`."""
@@ -79,117 +79,111 @@ class GuardedStore:
         if told.count:
             self._emit(StoreLookedUp(told))
 
-    async def lookup_page(self, page: PageIdentity) -> PageSighting:
+    def lookup_page(self, page: PageIdentity) -> Coroutine[Any, Any, PageSighting]:
         """See `ports.Store`."""
-        return await self._guard("lookup_page", lambda: self._store.lookup_page(page))
+        return self._guard("lookup_page", self._store.lookup_page(page))
 
-    async def lease(
+    def lease(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, force: bool
-    ) -> LeaseReply:
+    ) -> Coroutine[Any, Any, LeaseReply]:
         """See `ports.Store`."""
-        return await self._guard(
-            "lease",
-            lambda: self._store.lease(identity, token=token, generation=generation, force=force),
+        return self._guard(
+            "lease", self._store.lease(identity, token=token, generation=generation, force=force)
         )
 
-    async def fill(
+    def fill(
         self, identity: ItemIdentity, *, token: Token, generation: Generation, draft: EntryDraft
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool]:
         """See `ports.Store`."""
-        return await self._guard(
-            "fill",
-            lambda: self._store.fill(identity, token=token, generation=generation, draft=draft),
+        return self._guard(
+            "fill", self._store.fill(identity, token=token, generation=generation, draft=draft)
         )
 
-    async def release(self, identity: ItemIdentity, *, token: Token) -> None:
+    def release(self, identity: ItemIdentity, *, token: Token) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard("release", lambda: self._store.release(identity, token=token))
+        return self._guard("release", self._store.release(identity, token=token))
 
-    async def begin(self, identity: ItemIdentity, *, token: Token, settled: bool = False) -> Begun:
+    def begin(
+        self, identity: ItemIdentity, *, token: Token, settled: bool = False
+    ) -> Coroutine[Any, Any, Begun]:
         """See `ports.Store`."""
-        return await self._guard(
-            "begin", lambda: self._store.begin(identity, token=token, settled=settled)
-        )
+        return self._guard("begin", self._store.begin(identity, token=token, settled=settled))
 
-    async def end(
+    def end(
         self,
         identity: ItemIdentity,
         *,
         token: Token,
         outcome: WriteOutcome,
         stored: tuple[Generation, EntryDraft] | None = None,
-    ) -> FenceResult:
+    ) -> Coroutine[Any, Any, FenceResult]:
         """See `ports.Store`."""
-        return await self._guard(
-            "end",
-            lambda: self._store.end(identity, token=token, outcome=outcome, stored=stored),
+        return self._guard(
+            "end", self._store.end(identity, token=token, outcome=outcome, stored=stored)
         )
 
-    async def invalidate(self, identity: ItemIdentity) -> None:
+    def invalidate(self, identity: ItemIdentity) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard("invalidate", lambda: self._store.invalidate(identity))
+        return self._guard("invalidate", self._store.invalidate(identity))
 
-    async def begin_table(
+    def begin_table(
         self, table_key: CacheKey, *, token: Token, settled: bool = False
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard(
-            "begin_table",
-            lambda: self._store.begin_table(table_key, token=token, settled=settled),
+        return self._guard(
+            "begin_table", self._store.begin_table(table_key, token=token, settled=settled)
         )
 
-    async def end_table(
+    def end_table(
         self, table_key: CacheKey, *, token: Token, outcome: WriteOutcome, remade: bool
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard(
+        return self._guard(
             "end_table",
-            lambda: self._store.end_table(table_key, token=token, outcome=outcome, remade=remade),
+            self._store.end_table(table_key, token=token, outcome=outcome, remade=remade),
         )
 
-    async def begin_scope(
+    def begin_scope(
         self, scope_key: CacheKey, *, token: Token, settled: bool = False
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard(
-            "begin_scope",
-            lambda: self._store.begin_scope(scope_key, token=token, settled=settled),
+        return self._guard(
+            "begin_scope", self._store.begin_scope(scope_key, token=token, settled=settled)
         )
 
-    async def end_scope(self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome) -> None:
+    def end_scope(
+        self, scope_key: CacheKey, *, token: Token, outcome: WriteOutcome
+    ) -> Coroutine[Any, Any, None]:
         """See `ports.Store`."""
-        return await self._guard(
-            "end_scope",
-            lambda: self._store.end_scope(scope_key, token=token, outcome=outcome),
+        return self._guard(
+            "end_scope", self._store.end_scope(scope_key, token=token, outcome=outcome)
         )
 
-    async def generation(self, table_key: CacheKey) -> Generation:
+    def generation(self, table_key: CacheKey) -> Coroutine[Any, Any, Generation]:
         """See `ports.Store`."""
-        return await self._guard("generation", lambda: self._store.generation(table_key))
+        return self._guard("generation", self._store.generation(table_key))
 
-    async def claim_check(self, table_key: CacheKey, *, interval_s: float) -> float:
+    def claim_check(self, table_key: CacheKey, *, interval_s: float) -> Coroutine[Any, Any, float]:
         """See `ports.Store`."""
-        return await self._guard(
-            "claim_check", lambda: self._store.claim_check(table_key, interval_s=interval_s)
-        )
+        return self._guard("claim_check", self._store.claim_check(table_key, interval_s=interval_s))
 
-    async def identify_table(self, table_key: CacheKey, table_id: TableId) -> bool:
+    def identify_table(self, table_key: CacheKey, table_id: TableId) -> Coroutine[Any, Any, bool]:
         """See `ports.Store`."""
-        return await self._guard(
-            "identify_table", lambda: self._store.identify_table(table_key, table_id)
-        )
+        return self._guard("identify_table", self._store.identify_table(table_key, table_id))
 
-    async def _guard(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def _guard(self, step: str, call: Coroutine[Any, Any, T]) -> T:
         started_s = self._clock.monotonic_s()
+        breaker = self._breaker
         if not self._admits(step, started_s):
+            call.close()
             raise _breaker_open()
         try:
-            reply = await call()
+            reply = await call
         except StoreUnavailable as unavailable:
             self._failed(step, unavailable)
             raise
         else:
-            self._breaker.succeeded()
+            breaker.succeeded()
             self._emit(StoreAnswered(step, self._clock.monotonic_s() - started_s))
             return reply
         finally:

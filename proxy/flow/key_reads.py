@@ -189,7 +189,7 @@ class KeyReader:
             landing, led = await self._ports.filler.fetch_only(plan, gathering.seat()), True
         if not led and outcome is Outcome.MISS:
             outcome = Outcome.COALESCED
-        return self._landed(look, replace(landing, stored=led and landing.stored), outcome)
+        return self._landed(look, landing._replace(stored=led and landing.stored), outcome)
 
     async def _refresh(self, look: Look, gathering: Gathering) -> Read:
         """Fetch one key, and fill it, outside of all flights: those may have asked too early."""

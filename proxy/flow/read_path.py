@@ -214,8 +214,10 @@ class ReadPath:
             case Verdict.LAST_RESORT:
                 assert entry is not None, "last resort without an entry"
                 return await self._fetch_or_stale(plan, entry, sighting)
-            case Verdict.EXPIRED | Verdict.ABSENT | Verdict.TOO_OLD:
-                answer = await self._fetch(plan, sighting)
+            case Verdict.ABSENT:
+                return (await self._fly(plan, sighting))[1]
+            case Verdict.EXPIRED | Verdict.TOO_OLD:
+                _, answer = await self._fly(plan, sighting)
                 expired, demanded = verdict is Verdict.EXPIRED, verdict is Verdict.TOO_OLD
                 return answer._replace(expired=expired, demanded=demanded)
             case _:
@@ -280,10 +282,6 @@ class ReadPath:
         now_ms = sighting.store_now_ms + int(elapsed_ms) + 1
         return plan.judge(entry, now_ms) in (Verdict.EXPIRED, Verdict.TOO_OLD)
 
-    async def _fetch(self, plan: FetchPlan, sighting: Sighting | None) -> Answer:
-        _, answer = await self._fly(plan, sighting)
-        return answer
-
     async def _fly(self, plan: FetchPlan, sighting: Sighting | None) -> tuple[Landing, Answer]:
         """Share a flight, or fetch without one when all are taken."""
         asked_s = self._ports.clock.monotonic_s()
@@ -330,14 +328,16 @@ class ReadPath:
         if fetched.found is None:
             return pass_fetched(fetched.reply, outcome, plan.table)
         body = plan.answer_body(fetched.found.body, fetched.found.consumed if led else None)
-        if led and body == fetched.reply.body:
-            answer = pass_fetched(fetched.reply, outcome, plan.table)
-        else:
-            answer = self._built(plan, body, outcome)
-        return answer._replace(stored=led and landing.stored)
+        if not led or body != fetched.reply.body:
+            return self._built(plan, body, outcome, stored=led and landing.stored)
+        headers, stored = fetched.reply.headers, landing.stored
+        return Answer(200, headers, body, outcome, table=plan.table, stored=stored, fetched=True)
 
-    def _built(self, plan: FetchPlan, body: bytes, outcome: Outcome) -> Answer:
-        return Answer(200, (), body, outcome, table=plan.table, crc32=checksum(body))
+    def _built(
+        self, plan: FetchPlan, body: bytes, outcome: Outcome, *, stored: bool = False
+    ) -> Answer:
+        crc32 = checksum(body)
+        return Answer(200, (), body, outcome, table=plan.table, crc32=crc32, stored=stored)
 
     async def _bypass(self, plan: ReadPlan, request: ClientRequest, reason: BypassReason) -> Answer:
         """Answer from upstream; concurrent readers of the item still share one fetch."""
@@ -359,7 +359,7 @@ class ReadPath:
         if plan.control.refresh:
             answer = self._landed(plan, await self._ports.filler.fetch_only(plan), led=True)
         else:
-            answer = await self._fetch(plan, None)
+            _, answer = await self._fly(plan, None)
         return answer.explained(reason, plan.table)
 
     async def _refreshed(self, plan: FetchPlan, sighting: Sighting) -> Answer:

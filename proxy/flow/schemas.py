@@ -15,7 +15,7 @@ from proxy.core.key_schema import KeySchema, key_schema_of_names, read_key_schem
 from proxy.core.values import TableName
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock, Store
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 
 # A schema changes only when the table is deleted and made anew. Through any proxy of the store,
 # that raises the table's stamp; past every proxy, it is unknown here for this long.
@@ -93,7 +93,21 @@ class SchemaBook:
             asking = self._tasks.spawn(self._ask(question), "describe table")
             self._asking[question] = asking
             asking.add_done_callback(lambda task: self._asked(question, task))
-        return await asyncio.shield(asking)
+        return await result_of(asking)
+
+    def presume(self, table: TableName) -> tuple[KeySchema, bytes] | None:
+        """Return what was learned a moment ago, and the stamp that it is good under.
+
+        Whoever goes by it must make sure that the table `bears` that stamp later on.
+        """
+        learned = self._learned.get(table)
+        if learned is None or learned.schema is None or learned.stamp is None:
+            return None
+        return (learned.schema, learned.stamp) if self._is_young(learned) else None
+
+    async def bears(self, table: TableName, stamp: bytes) -> bool:
+        """Tell whether a table has this stamp now, as far as anybody knows."""
+        return await self._stamp(table) in (None, stamp)
 
     def recall(self, table: TableName) -> KeySchema | None:
         """Return what was learned a moment ago, without asking whether it still is so.

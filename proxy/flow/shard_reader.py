@@ -93,6 +93,10 @@ class ShardReader:
         arn: the stream.
         lease: what this process holds.
         checkpoint: where to go on.
+
+    Attributes:
+        leaving: whether it is to give the shard up after its batch.
+        iterator_age_s: how old the last record of the last batch was, 0 where there was none.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class ShardReader:
         self._failures = 0
         self._idle_s = POLL_S
         self.leaving = False
+        self.iterator_age_s = 0.0
 
     async def read(self) -> bool:
         """Read until the shard is done, which is True, or given up, or lost."""
@@ -165,7 +170,8 @@ class ShardReader:
             await self._apply(records)
             created_s, sequence = _place(records)
             self._at = self._at.after(Step.APPLIED, sequence) if sequence else self._at
-        as_of_s = asked_s - behind_s(created_s, got.now_s)
+        self.iterator_age_s = behind_s(created_s, got.now_s)
+        as_of_s = asked_s - self.iterator_age_s
         if got.batch.iterator is None:
             self._at = self._at.after(Step.EXHAUSTED)
             await self._keep(as_of_s=as_of_s, lease_s=0.0)

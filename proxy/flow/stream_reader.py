@@ -49,6 +49,8 @@ class StreamStatus:
         shards: shards left to be read, those that wait for their parents included.
         held: those that this process reads.
         readers: processes that read.
+        iterator_age_s: how old the last records were that this process read, those of the shard
+            that is furthest behind; 0 where they brought none.
     """
 
     state: str
@@ -57,6 +59,7 @@ class StreamStatus:
     shards: int
     held: int
     readers: int
+    iterator_age_s: float = 0.0
 
 
 class StreamReader:
@@ -129,6 +132,7 @@ class StreamReader:
             shards=sum(not shard.done for shard in view.shards.values()) if view else 0,
             held=len(self._held),
             readers=len(view.readers) if view else 0,
+            iterator_age_s=max((each.iterator_age_s for each in self._held.values()), default=0.0),
         )
 
     def leave(self) -> None:

@@ -25,13 +25,13 @@ from proxy.core.write_through import ALL_NEW, item_after
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debt, Debts
 from proxy.flow.events import Emit, FenceEnded
-from proxy.flow.exchange import Exchange, pass_on
+from proxy.flow.exchange import Exchange
 from proxy.flow.fences import Fence, end_quietly
 from proxy.flow.filler import Landing
 from proxy.flow.near_reads import NearReads
 from proxy.flow.ports import Clock, Store
 from proxy.flow.schemas import SchemaBook
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 from proxy.flow.upgrades import Sent, Upgrades
 from proxy.flow.write_targets import TargetChooser, Targets
 
@@ -65,6 +65,10 @@ class WritePorts:
     near: NearReads
 
 
+class PresumedWronglyError(Exception):
+    """The fence that was begun is not around what the request writes; nothing was sent."""
+
+
 @dataclass(slots=True, eq=False)
 class _Held:
     """A fence of this write; `debt` when its begin did not reach the store."""
@@ -89,15 +93,24 @@ class WritePath:
             StoreUnavailable: level `strict` and no fence to be had; nothing was sent.
         """
         work = self._write(plan, request)
-        return await asyncio.shield(self._ports.tasks.spawn(work, "write"))
+        return await result_of(self._ports.tasks.spawn(work, "write"))
 
     async def _write(self, plan: WritePlan | TablesWritePlan, request: ClientRequest) -> Answer:
-        token = self._ports.clock.token()
-        targets = await self._chooser.choose(plan, request.operation, token)
+        token, operation = self._ports.clock.token(), request.operation
+        targets = await self._chooser.choose(plan, operation, token, presumes=True)
+        try:
+            return await self._held(targets, request, strict=plan.strict)
+        except PresumedWronglyError:
+            # Nothing was sent: the fence was around an item of an older table of that name.
+            targets = await self._chooser.choose(plan, operation, token)
+            return await self._held(targets, request, strict=plan.strict)
+
+    async def _held(self, targets: Targets, request: ClientRequest, *, strict: bool) -> Answer:
+        """Perform a write while nothing of what it writes is kept in this process."""
         records = [fence.record for fence in targets.fences]
         self._ports.near.hold(records)
         try:
-            return await self._fenced(targets, request, strict=plan.strict)
+            return await self._fenced(targets, request, strict=strict)
         finally:
             self._ports.near.release(records)
             if request.operation in TABLE_WRITES:
@@ -105,15 +118,14 @@ class WritePath:
                     self._ports.schemas.forget(fence.table)
 
     async def _fenced(self, targets: Targets, request: ClientRequest, *, strict: bool) -> Answer:
-        started_s = self._ports.clock.monotonic_s()
-        held = await self._begin(targets.fences, strict=strict)
+        started_s, table = self._ports.clock.monotonic_s(), targets.table
+        held = await self._begin(targets, strict=strict)
         outcome = WriteOutcome.UNKNOWN
         drafts: dict[CacheKey, EntryDraft] = {}
-        results: list[FenceResult] = []
         sent_s = self._ports.clock.monotonic_s()
         try:
             only = targets.only if held[0].debt is None else None
-            sent = await self._send(request, targets.table, only, started_s + self._spare_s)
+            sent = await self._send(request, table, only, started_s + self._spare_s)
             outcome = outcome_of(request.operation, sent.reply.status, sent.reply.body)
             if outcome is WriteOutcome.INVALIDATED:
                 drafts = self._drafts(targets, request, sent, sent_s)
@@ -121,11 +133,12 @@ class WritePath:
             outcome = WriteOutcome.UNKNOWN if failed.maybe_applied else WriteOutcome.ABORTED
             raise
         finally:
-            ends = (self._end(each, outcome, drafts.get(each.fence.keys[0])) for each in held)
-            results = await asyncio.gather(*ends)
-        answer = pass_on(sent.reply, Outcome.WRITE, targets.table)
-        told = min(results, key=_GRAVEST_FIRST.index)
-        return answer._replace(detail=f"write-{told}", stored=told is FenceResult.STORED)
+            told = await self._end_all(held, outcome, drafts)
+        status, headers, body = sent.reply
+        stored, detail = told is FenceResult.STORED, f"write-{told}"
+        return Answer(
+            status, headers, body, Outcome.WRITE, table=table, detail=detail, stored=stored
+        )
 
     async def _send(
         self,
@@ -145,12 +158,17 @@ class WritePath:
         """How long after its begin a write may still be sent, to end before its marker does."""
         return self._ports.fence.marker_s - self._ports.fence.write_timeout_s
 
-    async def _begin(self, fences: list[Fence], *, strict: bool) -> list[_Held]:
-        """Begin every fence; at level `strict` all or none."""
-        held = [_Held(fence) for fence in fences]
+    async def _begin(self, targets: Targets, *, strict: bool) -> list[_Held]:
+        """Begin every fence; at level `strict` all or none.
+
+        Raises:
+            StoreUnavailable: nothing may be sent.
+            PresumedWronglyError: nor here, but under other fences.
+        """
+        held = [_Held(fence) for fence in targets.fences]
         try:
-            in_time = await self._begin_in_time(held, strict=strict)
-        except StoreUnavailable:
+            in_time = await self._begin_in_time(held, targets, strict=strict)
+        except (StoreUnavailable, PresumedWronglyError):
             await self._give_up(held)
             raise
         if not in_time:
@@ -158,7 +176,7 @@ class WritePath:
             raise StoreUnavailable(StoreFailure.TIMEOUT, "this process was paused again and again")
         return held
 
-    async def _begin_in_time(self, held: list[_Held], *, strict: bool) -> bool:
+    async def _begin_in_time(self, held: list[_Held], targets: Targets, *, strict: bool) -> bool:
         """Begin until the markers outlive the write; False when they never did.
 
         A process that was stopped for a while (SIGSTOP, a frozen node) must not send a write that
@@ -167,6 +185,8 @@ class WritePath:
         for _ in range(_BEGIN_TRIES):
             started_s = self._ports.clock.monotonic_s()
             await self._begin_once(held, strict=strict)
+            if targets.presumed and not await self._chooser.right(targets):
+                raise PresumedWronglyError
             if self._ports.clock.monotonic_s() - started_s < self._spare_s:
                 return True
         return False
@@ -185,6 +205,9 @@ class WritePath:
                 self._ports.emit(FenceEnded(each.fence.table, result))
 
     async def _begin_once(self, held: list[_Held], *, strict: bool) -> None:
+        if len(held) == 1:
+            await self._begin_only(held[0], strict=strict)
+            return
         begins = (each.fence.begin(settled=strict) for each in held)
         begun = await asyncio.gather(*begins, return_exceptions=True)
         owed: list[_Held] = []
@@ -203,6 +226,25 @@ class WritePath:
             held += owed
         for each in owed:
             each.debt = self._ports.debts.open(each.fence)
+
+    async def _begin_only(self, held: _Held, *, strict: bool) -> None:
+        try:
+            await held.fence.begin(settled=strict)
+        except StoreUnavailable:
+            if held.debt is not None:
+                return
+            if strict:
+                raise
+            held.debt = self._ports.debts.open(held.fence)
+
+    async def _end_all(
+        self, held: list[_Held], outcome: WriteOutcome, drafts: dict[CacheKey, EntryDraft]
+    ) -> FenceResult:
+        """End every fence; return the gravest of the results."""
+        if len(held) == 1:
+            return await self._end(held[0], outcome, drafts.get(held[0].fence.record))
+        ends = (self._end(each, outcome, drafts.get(each.fence.record)) for each in held)
+        return min(await asyncio.gather(*ends), key=_GRAVEST_FIRST.index)
 
     async def _end(
         self, held: _Held, outcome: WriteOutcome, draft: EntryDraft | None

@@ -39,8 +39,9 @@ BATCH: Final = 25
 ITEM_READS: Final = frozenset({"GetItem", "BatchGetItem", "Query"})
 
 SETTINGS: Final = {
-    # No heartbeat among what is counted, and pages count soon after they were announced.
+    # No heartbeat and no PING among what is counted; pages count soon after they were announced.
     "store.lanes": 1,
+    "near.bytes_max": 0,
     "store.heartbeat_s": 60,
     "store.heartbeat_age_s_max": 300,
     "fence.marker_s": 1,

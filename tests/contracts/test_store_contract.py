@@ -121,7 +121,7 @@ class World:
 
     def page_draft(self, text: str) -> EntryDraft:
         """Return a page that says `text`: always one string."""
-        return replace(self.draft(text), layout=Layout.BLOB)
+        return self.draft(text)._replace(layout=Layout.BLOB)
 
     def flush(self) -> None:
         if self.memory is not None:
@@ -406,7 +406,7 @@ async def put_pair(world: World, layout: Layout, body: bytes = PAIR) -> None:
     reply = await leased(world, token, force=True)
     assert reply.state is LeaseState.LEASED
     generation = (await world.store.lookup(world.item)).generation
-    new = replace(world.draft(), body=body, crc32=zlib.crc32(body), layout=layout)
+    new = world.draft()._replace(body=body, crc32=zlib.crc32(body), layout=layout)
     assert await world.store.fill(world.item, token=token, generation=generation, draft=new)
 
 
@@ -452,7 +452,7 @@ async def test_an_entry_without_attributes_is_one_in_either_layout(
     token = CLOCK.token()
     generation = (await world.store.lookup(world.item)).generation
     await leased(world, token)
-    new = replace(world.draft(), body=body, negative=negative, layout=layout)
+    new = world.draft()._replace(body=body, negative=negative, layout=layout)
     await world.store.fill(world.item, token=token, generation=generation, draft=new)
     for names in (None, ("n",)):
         entry = (await world.store.lookup(world.item, names)).entry

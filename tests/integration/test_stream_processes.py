@@ -93,12 +93,13 @@ async def fleet_of(size: int, store: RunningStore, shards: int) -> AsyncIterator
             "tables": {TABLE: {"streams": True}},
         }
         with ExitStack() as stack:
-
-            def start() -> RunningProxy:
-                context = running_proxy(upstream=fake.endpoint, store=store.url, settings=settings)
-                return stack.enter_context(context)
-
-            proxies = [await asyncio.to_thread(start) for _ in range(size)]
+            # Here and not beside the loop: a process is tied to the thread that starts it.
+            proxies = [
+                stack.enter_context(
+                    running_proxy(upstream=fake.endpoint, store=store.url, settings=settings)
+                )
+                for _ in range(size)
+            ]
             yield Fleet(fake, proxies)
 
 

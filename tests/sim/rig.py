@@ -12,7 +12,7 @@ import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
@@ -478,7 +478,7 @@ def _aged(named: dict[str, Any], there_s: float) -> dict[str, Any]:
     """Let an entry on its way to the store grow older: its age counts from when it was asked."""
 
     def older(draft: EntryDraft) -> EntryDraft:
-        return replace(draft, age_s=draft.age_s + there_s)
+        return draft._replace(age_s=draft.age_s + there_s)
 
     match named:
         case {"draft": EntryDraft() as draft}:

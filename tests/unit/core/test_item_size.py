@@ -17,6 +17,11 @@ from proxy.core.item_size import item_bytes, read_units
         ({"S": "é😀"}, 6),
         ({"S": "\ud800"}, 3),
         ({"N": "0"}, 2),
+        ({"N": "000"}, 2),
+        ({"N": "0012300"}, 3),
+        ({"N": "1" + "0" * 37}, 2),
+        ({"N": "1" + "0" * 100}, 2),
+        ({"N": "\u0661"}, 21),
         ({"N": "1"}, 2),
         ({"N": "-1"}, 3),
         ({"N": "1234"}, 3),
@@ -39,6 +44,9 @@ from proxy.core.item_size import item_bytes, read_units
         ({"M": {"né": {"S": "ab"}, "x": {"L": []}}}, 3 + 2 + 3 + 2 + 1 + 3),
         ({"Z": 1}, 7),
         ({"S": 1}, 7),
+        ({"S": "abc", "Z": 1}, 3),
+        ({"N": "1234", "Z": 1}, 3),
+        (["no", "value"], 14),
     ],
 )
 def test_a_value_has_its_published_size(value: dict[str, Any], size: int) -> None:
@@ -50,6 +58,8 @@ def test_names_count_in_utf8() -> None:
     """An item is its names and its values; an empty item is nothing."""
     assert item_bytes({}) == 0
     assert item_bytes({"pk": {"S": "a"}, "é": {"BOOL": True}}) == 2 + 1 + 2 + 1
+    halves = {chr(half): {"S": ""} for half in (0xD83D, 0xDE00)}  # side by side still two
+    assert item_bytes(halves) == 3 + 3
 
 
 def test_deep_documents_do_not_exhaust_the_stack() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.json_text import NotJson, compact, load_object, members
+from proxy.core.json_text import NotJson, compact, load_object, members, sole_member
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(
@@ -66,6 +66,39 @@ def test_members_are_slices_of_the_text() -> None:
     text = ' {\n"Item" : { "a": {"N":"1"} } ,\t"\\u0062":1.50E1, "Item":"x"} '
     found = [(member.name, text[member.start : member.end]) for member in members(text)]
     assert found == [("Item", '{ "a": {"N":"1"} }'), ("b", "1.50E1"), ("Item", '"x"')]
+
+
+@given(st.sampled_from(["a", "b"]), OBJECTS.map(json.dumps) | st.sampled_from(NO_OBJECTS))
+def test_a_sole_member_is_what_members_find(name: str, value: str) -> None:
+    """Parsed, where nothing is outside of it but what must be; all else is left to `members`."""
+    text = f'{{"a":{value}}}'
+    try:
+        found = members(text)
+    except ValueError:
+        found = []
+    alone = [name] == [each.name for each in found] and not value.startswith(" ")
+    assert sole_member(text, name) == (json.loads(value) if alone else None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ' {"a":{}}',
+        '{"a":{}} ',
+        '{ "a":{}}',
+        '{"a" :{}}',
+        '{"a":{},"b":1}',
+        '{"a":{},"a":{}}',
+        '{"a":{}',
+        '{"a":{"n":NaN}}',
+        '{"a":{"n":1e999}}',
+        '{"a":' + "[" * 100_000,
+        "",
+    ],
+)
+def test_another_spelling_has_no_sole_member(text: str) -> None:
+    """Nor has what is no JSON; nothing is raised."""
+    assert sole_member(text, "a") is None
 
 
 def test_empty_object_has_no_members() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -71,19 +70,19 @@ def pairs(words: tuple[bytes, ...]) -> dict[bytes, bytes]:
 @pytest.mark.parametrize("above_bytes", [None, len(BODY)])
 def test_a_body_that_is_not_above_the_bound_is_stored_as_it_is(above_bytes: int | None) -> None:
     """Without a bound nothing is compressed; the bound itself is the last size that is not."""
-    draft = replace(DRAFT, compress_above_bytes=above_bytes)
+    draft = DRAFT._replace(compress_above_bytes=above_bytes)
     assert packed(draft, compress) == (draft.payload(Packing.PLAIN, BODY),)
 
 
 def test_a_large_body_is_compressed() -> None:
     """The payload says so, and keeps the checksum of the body, not of the frame."""
-    draft = replace(DRAFT, compress_above_bytes=len(BODY) - 1)
+    draft = DRAFT._replace(compress_above_bytes=len(BODY) - 1)
     assert packed(draft, compress) == (b"\x02" + DRAFT.payload(Packing.PLAIN, FRAME)[1:],)
 
 
 def test_a_body_that_does_not_get_smaller_is_stored_as_it_is() -> None:
     """Compression is taken only where it helps."""
-    draft = replace(DRAFT, compress_above_bytes=0)
+    draft = DRAFT._replace(compress_above_bytes=0)
     assert packed(draft, nothing) == (draft.payload(Packing.PLAIN, BODY),)
 
 
@@ -98,7 +97,7 @@ def test_a_compressed_entry_comes_back_as_it_was_drafted() -> None:
 
 def test_an_entry_for_a_hash_becomes_fields() -> None:
     """The payload says so and holds no body; the attributes follow the word `hash`."""
-    draft = replace(DRAFT, layout=Layout.HASH, compress_above_bytes=0)
+    draft = DRAFT._replace(layout=Layout.HASH, compress_above_bytes=0)
     payload, word, *fields = packed(draft, compress)
     assert payload == b"\x04" + DRAFT.payload(Packing.PLAIN, b"")[1:]
     assert word == b"hash"
@@ -155,7 +154,7 @@ def test_an_item_without_attributes_has_no_field(body: bytes) -> None:
 def test_a_body_that_a_hash_cannot_hold_is_stored_whole(body: bytes) -> None:
     """A name twice, a name without UTF-8, anything but one item: one string holds it all."""
     assert split_item(body) is None
-    draft = replace(DRAFT, layout=Layout.HASH, body=body)
+    draft = DRAFT._replace(layout=Layout.HASH, body=body)
     assert packed(draft, nothing) == (draft.payload(Packing.PLAIN, body),)
 
 

@@ -79,6 +79,16 @@ def test_the_item_is_never_spelled_anew(item: str, blank: str, *, first: bool) -
     )
 
 
+@given(item=items())
+def test_the_usual_reply_is_read_as_any_other(item: str) -> None:
+    """That there is no blank outside of the item makes it quicker to read, and nothing else."""
+    usual, other = f'{{"Item":{item}}}'.encode(), f'{{"Item":{item} }}'.encode()
+    found, same = read_get_reply(usual), read_get_reply(other)
+    assert found == FetchedBody(usual, json.loads(item), None)
+    assert same is not None
+    assert (same.item, same.consumed, same.size_bytes) == (found.item, None, found.size_bytes)
+
+
 @given(item=items(), blank=BLANKS)
 def test_a_reply_with_nothing_but_the_item_stays_as_it_is(item: str, blank: str) -> None:
     """The very bytes of upstream's answer become the entry."""
@@ -406,5 +416,6 @@ def test_an_item_has_a_size_and_an_absence_has_none() -> None:
     """What was read is measured by DynamoDB's rules, for the capacity that a hit saves."""
     item = FetchedBody(b'{"Item":{"pk":{"S":"a"}}}', {"pk": {"S": "a"}}, None)
     assert (item.size_bytes, item.negative) == (3, False)
+    assert item.size_bytes == 3  # the second time from memory
     absence = FetchedBody(EMPTY_BODY, None, None)
     assert (absence.size_bytes, absence.negative) == (0, True)

@@ -178,7 +178,7 @@ async def filled(store: RedisStore, draft: EntryDraft) -> Generation:
     return generation
 
 
-HASHED = replace(DRAFT, body=b'{"Item":{"a":{"S":"x"},"b":{"S":"y"}}}', layout=Layout.HASH)
+HASHED = DRAFT._replace(body=b'{"Item":{"a":{"S":"x"},"b":{"S":"y"}}}', layout=Layout.HASH)
 
 
 @pytest.mark.parametrize("expected", Layout)
@@ -188,7 +188,7 @@ async def test_a_record_of_the_other_layout_costs_one_more_round_trip(
 ) -> None:
     """A table's setting decides what is asked first, the record what is found."""
     store = live.store(FencePolicy(), expected)
-    await filled(store, replace(HASHED, layout=filled_as))
+    await filled(store, HASHED._replace(layout=filled_as))
     for names in (None, ("a",)):
         own.ask("CONFIG", "RESETSTAT")
         entry = (await store.lookup(ITEM, names)).entry

@@ -57,9 +57,10 @@ def test_what_alerts_watch_begins_at_zero() -> None:
 def test_the_lag_is_shown_as_of_each_scrape() -> None:
     """An unknown one is infinite, so that every bound is passed."""
     registry = CollectorRegistry()
-    status = StreamStatus("enabled", 1.5, False, 4, 2, 3)
-    StreamMetrics(registry, lambda: {TABLE: status})
-    names = ("lag_seconds", "degraded", "shards", "shards_held", "readers")
-    assert [counted(registry, name) for name in names] == [1.5, 0, 4, 2, 3]
+    status = StreamStatus("enabled", 1.5, False, 4, 2, 3, 0.5)
+    metrics = StreamMetrics(registry, lambda: {TABLE: status})
+    names = ("lag_seconds", "iterator_age_seconds", "degraded", "shards", "shards_held", "readers")
+    assert [counted(registry, name) for name in names] == [1.5, 0.5, 0, 4, 2, 3]
+    assert len(list(metrics.collect())) == len(names)
     status = StreamStatus("denied", None, True, 0, 0, 0)
-    assert [counted(registry, name) for name in names] == [float("inf"), 1, 0, 0, 0]
+    assert [counted(registry, name) for name in names] == [float("inf"), 0, 1, 0, 0, 0]

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from proxy.core.errors import StoreFailure, StoreUnavailable
-from proxy.core.fence import ItemIdentity, WriteOutcome
+from proxy.core.fence import ItemIdentity, WriteOutcome, stamp_of
 from proxy.core.record import Entry, EntryDraft, Pending, Tombstone
 from proxy.core.values import CacheKey, FenceResult, Generation, Token
 from proxy.flow.fences import ItemFence, TableFence, end_quietly
@@ -110,6 +110,20 @@ async def test_fence_begun_while_the_table_is_pending_stores_nothing(world: Worl
     fence = item_fence(world)
     await fence.begin()
     assert await fence.end(WriteOutcome.STORED, DRAFT) is FenceResult.INVALIDATED
+
+
+async def test_item_fence_knows_its_tables_stamp_once_it_has_begun(world: World) -> None:
+    """Not before, and not while the table's generation does not count."""
+    fence = item_fence(world)
+    assert fence.stamp is None
+    await fence.begin()
+    assert fence.stamp is None  # the table has no record yet
+    generation = await world.store.generation(world.keys.table_key(TABLE))
+    await fence.begin()
+    assert fence.stamp == stamp_of(generation)
+    await table_fence(world).begin()
+    await fence.begin()
+    assert fence.stamp is None
 
 
 async def test_fence_may_begin_again(world: World) -> None:

@@ -764,7 +764,7 @@ async def test_landing_suits_readers_by_the_age_of_what_it_brought(flyer: Flyer)
     found = await flyer.fly(plan)
     assert found.entry is not None
     assert found.suits(plan, 0.0, 0.0)
-    older = replace(found, store_now_ms=found.store_now_ms + 1000)
+    older = found._replace(store_now_ms=found.store_now_ms + 1000)
     assert not older.suits(plan, 0.0, 0.0)
     assert older.suits(flyer.world.read_plan("a"), 0.0, 0.0)
 

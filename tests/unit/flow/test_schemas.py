@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
+from proxy.core.fence import WriteOutcome, stamp_of
 from proxy.core.key_schema import KeySchema
-from proxy.core.values import TableName
+from proxy.core.values import TableName, Token
 from proxy.flow import schemas
 from proxy.flow.schemas import SchemaBook
 from tests.fakes.fake_upstream_script import FAILED
@@ -107,6 +108,46 @@ async def test_unknown_schema_is_asked_for_again_soon(
     assert world.upstream.count("DescribeTable") == 1
     await world.clock.sleep(31.0)
     assert await book.schema_of(TABLE) == SCHEMA
+
+
+async def test_a_presumed_schema_comes_with_its_stamp(world: World, book: SchemaBook) -> None:
+    """Nobody is asked for it; whether the table bears the stamp still is another question."""
+    assert book.presume(TABLE) is None
+    await book.schema_of(TABLE)
+    table_key = world.keys.table_key(TABLE)
+    stamp = stamp_of(await world.store.generation(table_key))
+    asked = len(world.upstream.sent)
+    assert book.presume(TABLE) == (SCHEMA, stamp)
+    assert len(world.upstream.sent) == asked
+    assert await book.bears(TABLE, stamp)
+    await world.store.begin_table(table_key, token=Token(b"t" * 16))
+    await world.store.end_table(
+        table_key, token=Token(b"t" * 16), outcome=WriteOutcome.INVALIDATED, remade=True
+    )
+    assert not await book.bears(TABLE, stamp)
+    assert book.presume(TABLE) == (SCHEMA, stamp)
+
+
+async def test_without_the_store_every_stamp_is_borne(world: World, proxy: Proxy) -> None:
+    """What was learned is the best there is."""
+    await proxy.schemas.schema_of(TABLE)
+    proxy.store.down = StoreFailure.TIMEOUT
+    assert await proxy.schemas.bears(TABLE, b"any")
+
+
+async def test_what_is_old_or_has_no_stamp_is_not_presumed(world: World, proxy: Proxy) -> None:
+    """Nor is a schema that nobody told."""
+    book = proxy.schemas
+    await book.schema_of(TABLE)
+    await world.clock.sleep(61.0)
+    assert book.presume(TABLE) is None
+    proxy.store.down = StoreFailure.TIMEOUT
+    assert await book.schema_of(TABLE) == SCHEMA
+    assert book.presume(TABLE) is None
+    proxy.store.down = None
+    world.upstream.answer("DescribeTable", {"__type": "AccessDenied"}, status=400)
+    assert await book.schema_of(TABLE) is None
+    assert book.presume(TABLE) is None
 
 
 async def test_forgotten_schema_is_asked_for_again(world: World, book: SchemaBook) -> None:

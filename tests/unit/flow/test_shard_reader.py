@@ -107,7 +107,7 @@ async def test_a_closed_shard_is_read_to_its_end(rig: StreamRig) -> None:
 
 async def test_a_shard_is_as_of_its_last_look(world: World, rig: StreamRig) -> None:
     """Where it brought nothing that is the moment it was asked; else what its records say."""
-    reading, _, shard_id = await started(rig)
+    reading, shard, shard_id = await started(rig)
     await rig.until(lambda: rig.shards()[shard_id].as_of_ms > 0)
     await world.clock.sleep(10.0)
     assert world.store.now_ms() - rig.shards()[shard_id].as_of_ms <= 1100
@@ -115,6 +115,9 @@ async def test_a_shard_is_as_of_its_last_look(world: World, rig: StreamRig) -> N
     put_elsewhere(rig, "a")
     await rig.until(lambda: reading.done() == 1)
     assert 4000 <= world.store.now_ms() - rig.shards()[shard_id].as_of_ms <= 7000
+    assert 4.0 <= shard.iterator_age_s <= 7.0
+    await world.clock.sleep(5.0)
+    assert shard.iterator_age_s == 0.0
 
 
 @pytest.mark.parametrize("start", [HORIZON, Checkpoint(Start.LATEST)])

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.errors import UpstreamFailed, UpstreamFailure
 from proxy.flow.events import Event, InvariantViolated
-from proxy.flow.tasks import TaskOwner
+from proxy.flow.tasks import TaskOwner, result_of
 from tests.support.virtual_time import quiesce
 
 
@@ -148,3 +148,32 @@ async def test_kept_work_starts_again_after_a_bug_or_an_end(
     assert kept.cancelled()
     assert events == [InvariantViolated("worker: KeyError")]
     assert pauses == [1.0] * 3
+
+
+async def test_a_result_is_the_tasks_own(tasks: TaskOwner) -> None:
+    """What it returned, raised, or that it was cancelled."""
+
+    async def fail() -> None:
+        raise UpstreamFailed(UpstreamFailure.RESET, "gone", maybe_applied=True)
+
+    assert await result_of(tasks.spawn(asyncio.sleep(1.0, "done"), "nap")) == "done"
+    with pytest.raises(UpstreamFailed):
+        await result_of(tasks.spawn(fail(), "fall"))
+    ended = tasks.spawn(asyncio.sleep(1.0), "nap")
+    ended.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await result_of(ended)
+
+
+async def test_task_outlives_a_cancelled_waiter_for_its_result(tasks: TaskOwner) -> None:
+    """Its end is then told to nobody, and to all others."""
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+    task = tasks.spawn(asyncio.sleep(1.0, "done"), "nap")
+    waiters = [asyncio.ensure_future(result_of(task)) for _ in range(2)]
+    await quiesce()
+    waiters[0].cancel()
+    await asyncio.wait({waiters[0]})
+    assert await waiters[1] == "done"
+    assert waiters[0].cancelled()
+    assert problems == []

@@ -936,3 +936,95 @@ async def test_batch_without_the_store_owes_one_debt_per_table(proxy: Proxy) -> 
     await proxy.debts.pay_ripe()
     other = proxy.world.proxy()
     assert [value_of(await other.get(pk)) for pk in "abc"] == ["2", "2", "1"]
+
+
+@pytest.fixture
+async def learned(world: World) -> Proxy:
+    """Give one proxy that has learned the key schema from DescribeTable."""
+    made = world.proxy()
+    await made.schemas.schema_of(TABLE)
+    made.store.steps.clear()
+    return made
+
+
+def steps(proxy: Proxy) -> list[str]:
+    """Return all steps of the store, in order."""
+    return [step.name for step in proxy.store.steps]
+
+
+async def make_anew(world: World, **key_types: str) -> None:
+    """Let another proxy make the table anew."""
+    other = world.proxy()
+    await other.call("DeleteTable", {"TableName": TABLE})
+    world.upstream.tables.add(TABLE, **key_types)
+
+
+async def test_a_put_costs_two_round_trips(learned: Proxy) -> None:
+    """Whether the table is the one whose key schema was learned, begin tells as well."""
+    assert (await learned.put("a", "2")).detail == "write-invalidated"
+    assert steps(learned) == ["begin", "end"]
+    assert learned.world.upstream.count("DescribeTable") == 1
+
+
+async def test_a_put_into_a_table_made_anew_is_fenced_by_its_new_key(
+    world: World, learned: Proxy
+) -> None:
+    """Nothing is sent before the right item has its marker, and the wrong one loses its own."""
+    await make_anew(world, v="S")
+    gate = world.upstream.hold("PutItem")
+    writing = asyncio.ensure_future(learned.put("a", "2"))
+    await gate.reached()
+    named = world.keys.item(TABLE, {"v": {"S": "2"}})
+    assert isinstance(world.store.record(named), Pending)
+    assert not isinstance(record(learned), Pending)
+    assert steps(learned) == ["begin", "end", "generation", "begin"]
+    gate.release()
+    assert (await writing).detail == "write-invalidated"
+    assert isinstance(world.store.record(named), Tombstone)
+    assert world.upstream.count("PutItem") == 1
+
+
+async def test_a_table_made_anew_while_the_store_is_out_is_not_noticed(
+    world: World, learned: Proxy
+) -> None:
+    """As ever: without its word what was learned last is the best there is; a debt is owed."""
+    await make_anew(world, pk="S")
+    learned.store.down = StoreFailure.TIMEOUT
+    assert (await learned.put("a", "2")).detail == "write-debt"
+    assert steps(learned) == ["begin", "generation"]
+
+
+async def test_a_strict_put_is_not_sent_on_a_presumption_that_nobody_confirms(
+    world: World, learned: Proxy
+) -> None:
+    """Where begin fails it is refused, whatever is known of the table."""
+    strict(world)
+    learned.store.down = StoreFailure.TIMEOUT
+    with pytest.raises(StoreUnavailable):
+        await learned.put("a", "2")
+    assert world.upstream.count("PutItem") == 0
+
+
+async def test_a_debt_of_a_wrong_presumption_is_paid(world: World, learned: Proxy) -> None:
+    """Begin failed, and the store said only then that the table is another one."""
+    await make_anew(world, v="S")
+    learned.store.fail_next(StoreFailure.TIMEOUT, step="begin")
+    assert (await learned.put("a", "2")).detail == "write-invalidated"
+    assert steps(learned) == ["begin", "generation", "generation", "begin", "end"]
+    await learned.debts.pay_ripe()
+    assert len(learned.debts) == 0
+
+
+async def test_the_time_to_confirm_counts_for_the_marker(learned: Proxy) -> None:
+    """A pause between begin and the table's stamp begins anew, as one before it does."""
+    pauses = [25.0]
+
+    async def stop(step: Step) -> None:
+        if step.name == "generation" and pauses:
+            learned.world.clock.pause(pauses.pop())
+
+    learned.store.before = stop
+    table_key = learned.world.keys.table_key(TABLE)
+    await learned.world.store.begin_table(table_key, token=learned.world.clock.token())
+    assert (await learned.put("a", "2")).status == 200
+    assert write_steps(learned) == ["begin", "begin", "end"]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from proxy.core.errors import StoreFailure, StoreUnavailable
+from proxy.core.fence import WriteOutcome
 from proxy.core.key_schema import KeySchema
 from proxy.core.plan import TablesWritePlan, WritePlan
 from proxy.core.values import TableName, Token, WriteMode
@@ -102,6 +104,7 @@ async def test_a_single_write_may_be_stored_when_written_through(
     targets = await choose(world, body, "UpdateItem")
     only = targets.only
     assert (only is not None) == (mode is WriteMode.THROUGH)
+    assert targets.table == TABLE
     assert fenced(targets) == items(world, "a")
 
 
@@ -123,3 +126,117 @@ async def test_whole_tables_are_fenced_in_one_order(world: World, operation: str
     targets = await chooser.choose(plan, operation, TOKEN)
     assert [fence.table for fence in targets.fences] == [OTHER, TABLE]
     assert [fence._remakes for fence in targets.fences] == [operation == "DeleteTable"] * 2  # type: ignore[attr-defined]
+
+
+class Presuming:
+    """A proxy that has learned the key schema of TABLE from DescribeTable, and one put of it."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.proxy = world, world.proxy()
+        self.chooser = TargetChooser(self.proxy.store, self.proxy.schemas, world.keys)
+
+    async def targets(
+        self, body: dict[str, Any] | None = None, operation: str = "PutItem"
+    ) -> Targets:
+        """Return the targets of a request, with its item's key presumed where that can be."""
+        body = body or {"TableName": TABLE, "Item": {**key_of("a"), "v": {"S": "1"}}}
+        plan = self.world.plan(client_request(operation, body))
+        assert isinstance(plan, WritePlan | TablesWritePlan)
+        return await self.chooser.choose(plan, operation, TOKEN, presumes=True)
+
+    def steps(self) -> list[str]:
+        """Return the store's steps since this was asked last."""
+        found = [step.name for step in self.proxy.store.steps]
+        self.proxy.store.steps.clear()
+        return found
+
+
+@pytest.fixture
+async def presuming(world: World) -> Presuming:
+    """Give such a proxy."""
+    made = Presuming(world)
+    await made.proxy.schemas.schema_of(TABLE)
+    made.steps()
+    return made
+
+
+async def test_the_key_of_a_single_put_is_presumed(presuming: Presuming) -> None:
+    """Nobody is asked before the begin, and that tells whether it was right."""
+    targets = await presuming.targets()
+    assert fenced(targets) == items(presuming.world, "a")
+    assert list(targets.presumed) == [TABLE]
+    assert presuming.steps() == []
+    await targets.fences[0].begin()
+    assert await presuming.chooser.right(targets)
+    assert presuming.steps() == ["begin"]
+
+
+async def test_where_begin_does_not_tell_the_stamp_is_asked_for(presuming: Presuming) -> None:
+    """As while all of the table is being written to, or where begin failed."""
+    targets = await presuming.targets()
+    presuming.proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin")
+    with pytest.raises(StoreUnavailable):
+        await targets.fences[0].begin()
+    assert await presuming.chooser.right(targets)
+    assert presuming.steps() == ["begin", "generation"]
+    table = presuming.chooser.table(TABLE, Token(b"o" * 16), remakes=True)
+    await table.begin()
+    await targets.fences[0].begin()
+    assert await presuming.chooser.right(targets)
+    assert presuming.steps() == ["begin_table", "begin", "generation"]
+    await table.end(WriteOutcome.INVALIDATED, None)
+    assert not await presuming.chooser.right(targets)
+
+
+async def test_a_table_made_anew_is_noticed_after_begin(presuming: Presuming) -> None:
+    """By another proxy, meanwhile; fences that presume nothing are right by themselves."""
+    targets = await presuming.targets()
+    table = presuming.chooser.table(TABLE, Token(b"o" * 16), remakes=True)
+    await table.begin()
+    await table.end(WriteOutcome.INVALIDATED, None)
+    await targets.fences[0].begin()
+    assert not await presuming.chooser.right(targets)
+    assert await presuming.chooser.right(replace(targets, presumed={}))
+
+
+UPDATE = {"TableName": TABLE, "Key": key_of("a")}
+KEYLESS = {"TableName": TABLE, "Item": {"v": {"S": "1"}}}
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("UpdateItem", UPDATE),
+        ("BatchWriteItem", {"RequestItems": {TABLE: [put("a")], OTHER: [put("a")]}}),
+        ("DeleteTable", {"TableName": TABLE}),
+        ("PutItem", KEYLESS),
+    ],
+)
+async def test_nothing_else_is_presumed(
+    presuming: Presuming, operation: str, body: dict[str, Any]
+) -> None:
+    """A key that is given, tables of which none is known, whole tables, items without a key."""
+    assert (await presuming.targets(body, operation)).presumed == {}
+
+
+async def test_all_items_of_a_batch_are_presumed(presuming: Presuming) -> None:
+    """Each table's stamp is told by any of its items; a wrong one of them is enough."""
+    world = presuming.world
+    world.upstream.tables.add(OTHER, pk="S")
+    await presuming.proxy.schemas.schema_of(OTHER)
+    presuming.steps()
+    writes = {TABLE: [put("a"), delete("b")], OTHER: [put("a")]}
+    targets = await presuming.targets({"RequestItems": writes}, "BatchWriteItem")
+    assert set(targets.presumed) == {TABLE, OTHER}
+    presuming.proxy.store.fail_next(StoreFailure.TIMEOUT, step="begin")
+    with pytest.raises(StoreUnavailable):
+        await targets.fences[0].begin()
+    for fence in targets.fences[1:]:
+        await fence.begin()
+    assert await presuming.chooser.right(targets)
+    assert presuming.steps() == ["begin"] * 3
+    table = presuming.chooser.table(OTHER, Token(b"o" * 16), remakes=True)
+    await table.begin()
+    await table.end(WriteOutcome.INVALIDATED, None)
+    await targets.fences[2].begin()
+    assert not await presuming.chooser.right(targets)
