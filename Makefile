@@ -61,6 +61,7 @@ run: ## serve on 127.0.0.1:8111; REDIS_URL= UPSTREAM_ENDPOINT= PORT= OPS_PORT= o
 
 .PHONY: setup
 setup: .venv/.dev .venv/.project .venv-dynamodb/.installed .venv-clients/.installed
+setup: .venv-lambda/.installed
 setup: $(JS)/node_modules/.installed ## install everything the tests need
 
 .PHONY: test
@@ -115,6 +116,11 @@ bench-lag: OUT = tests/bench/results/lag.json
 bench-lag: .venv/.dev .venv/.project ## measure what large items do to small hits beside them; OUT= as above
 	@.venv/bin/python -m tests.bench.lag --out '$(OUT)'
 
+.PHONY: bench-streams
+bench-streams: OUT = tests/bench/results/streams.json
+bench-streams: .venv/.dev .venv/.project .venv-dynamodb/.installed ## measure the reading of streams; OUT= as above
+	@.venv/bin/python -m tests.bench.streams --out '$(OUT)'
+
 .PHONY: bench-upstream
 bench-upstream: OUT = tests/bench/results/upstream.json
 bench-upstream: .venv/.dev .venv/.project ## measure the way to DynamoDB; OUT= as above
@@ -167,7 +173,7 @@ image: ## build the container image; IMAGE= BASE= BUILDER= override
 
 .PHONY: clean
 clean: ## remove everything that make created
-	rm -rf .venv .venv-bench .venv-dynamodb .venv-clients .venv-tools $(JS)/node_modules dist htmlcov .coverage*
+	rm -rf .venv .venv-bench .venv-dynamodb .venv-clients .venv-lambda .venv-tools $(JS)/node_modules dist htmlcov .coverage*
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find proxy tests -name __pycache__ -prune -exec rm -rf {} +
 

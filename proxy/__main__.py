@@ -63,7 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--print", action="store_true", help="show the settings in effect and their sources"
     )
-    for command in (serve, check):
+    streams = commands.add_parser(
+        "streams",
+        allow_abbrev=False,
+        help="read DynamoDB Streams without serving, or see to records that were parked",
+    )
+    streams.set_defaults(command=_streams)
+    streams.add_argument(
+        "action",
+        nargs="?",
+        choices=("read", "parked", "replay"),
+        default="read",
+        help="read until stopped; list parked records as JSON; apply them once more",
+    )
+    streams.add_argument("--table", metavar="NAME", help="of one table only (parked, replay)")
+    for command in (serve, check, streams):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
         _add_setting_flags(command, FLAGS)
 
@@ -100,6 +114,16 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_settings(flags=_given_flags(options), config_path=options.config)
     runner = import_module("proxy.supervisor" if settings.workers > 1 else "proxy.app")
     return int(runner.run(settings))
+
+
+def _streams(options: argparse.Namespace) -> int:
+    load_settings = import_module("proxy.settings").load_settings
+    settings = load_settings(flags=_given_flags(options), config_path=options.config)
+    if options.action == "read":
+        return int(import_module("proxy.stream_app").run(settings))
+    parked = import_module("proxy.parked")
+    act = parked.show if options.action == "parked" else parked.replay
+    return int(act(settings, options.table))
 
 
 def _check_config(options: argparse.Namespace) -> int:

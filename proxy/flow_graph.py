@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from proxy.core.audit_gate import AuditGate
@@ -11,6 +12,7 @@ from proxy.core.key_schema import KeySchema
 from proxy.core.near_cache import NearCache
 from proxy.core.near_rules import NearRules
 from proxy.core.plan_memo import PlanMemo
+from proxy.core.policy import TablePolicy
 from proxy.flow.ahead import AheadPorts, RefreshAhead
 from proxy.flow.at_once import AtOnce
 from proxy.flow.auditor import Auditor, AuditorPorts, Witness, heeding
@@ -32,6 +34,7 @@ from proxy.flow.schemas import SchemaBook
 from proxy.flow.shadow import ReadPaths, Shadow, ShadowPorts, without_savings
 from proxy.flow.standing import Standing
 from proxy.flow.store_hits import StoreHits
+from proxy.flow.stream_policies import StreamPolicies
 from proxy.flow.table_watch import TableWatch
 from proxy.flow.tasks import TaskOwner
 from proxy.flow.write_path import WritePath, WritePorts
@@ -69,6 +72,11 @@ class FlowGraph:
     debts: Debts
     modes: ModeSwitch
     sampling: Sampling = SAMPLING
+    lags: StreamPolicies | None = None
+
+    @property
+    def _policy_of(self) -> Callable[[str], TablePolicy]:
+        return self.modes.policy_of if self.lags is None else self.lags.policy_of
 
     def flows(self, upstream: Upstream) -> Flows:
         """Put the flows together."""
@@ -90,13 +98,15 @@ class FlowGraph:
         )
         exchange.when_lost(watch.lost)
         auditor = self._auditor(exchange, gate)
-        plans = PlanMemo(self.keys, self.modes.policy_of, bytes_max=settings.limits.plans_bytes_max)
+        plans = PlanMemo(self.keys, self._policy_of, bytes_max=settings.limits.plans_bytes_max)
         ports = self._read_ports(exchange, watch, auditor)
         paths = self._read_paths(ports, schemas)
         at_once, tally = None, HitTally(self.emit)
         if settings.near_policy().bytes_max:
             standing = Standing(ports.near, ports.hot, auditor, self.debts)
             self.modes.switching = ports.near.cache.unstand
+            if self.lags is not None:
+                self.lags.switching = ports.near.cache.unstand
             at_once = AtOnce(plans, paths.reads.near, standing, clock=self.clock, tally=tally)
         dispatcher = self._dispatcher(plans, ports, paths, schemas, auditor)
         store_hits = StoreHits(plans, paths.reads, dispatcher.answer, clock=self.clock, tally=tally)
@@ -158,7 +168,7 @@ class FlowGraph:
                 keys=self.keys,
                 clock=self.clock,
                 emit=self.emit,
-                policy_of=self.modes.policy_of,
+                policy_of=self._policy_of,
                 plans=plans,
                 body_bytes_max=settings.http.body_bytes_max,
                 near=read_ports.near,

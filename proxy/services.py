@@ -32,6 +32,7 @@ from proxy.edge.near_metrics import NearMetrics
 from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
+from proxy.edge.stream_metrics import StreamMetrics
 from proxy.edge.upstream import HttpUpstream, UpstreamOptions
 from proxy.edge.upstream_fields import is_loop
 from proxy.flow.at_once import AnswerNow, nothing_at_hand
@@ -40,10 +41,13 @@ from proxy.flow.events import Emit, Event
 from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.ports import Clock, Store
+from proxy.flow.stream_policies import StreamPolicies
+from proxy.flow.streams import Streams
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph, Flows
 from proxy.settings import Settings
 from proxy.store_graph import BuiltStore, build_store
+from proxy.stream_graph import StreamGraph
 from proxy.version import VERSION
 
 _FIRST_CREDENTIALS_S = 5.0
@@ -90,9 +94,7 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     Raises:
         SettingsInvalid: no region to sign for.
     """
-    endpoints = resolve_endpoints(
-        os.environ, endpoint=settings.upstream.endpoint, region=settings.upstream.region
-    )
+    endpoints = _endpoints(settings)
     metrics = _metrics(settings)
     events = EventLog(logger("dynaside"), clock.monotonic_s)
 
@@ -110,14 +112,16 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
     frame.keep(debts.pay, "debts")
     frame.keep(partial(metrics.watch_loop_lag, clock), "loop lag")
     modes = ModeSwitch(settings.policy_of, emit=emit)
-    graph = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes)
-    flows = graph.flows(upstream)
+    graph = StreamGraph(settings, keys=keys, clock=clock, emit=emit)
+    streams = graph.streams(upstream, store, built.streams, modes.policy_of)
+    lags = _read_streams(frame, streams)
+    shared = FlowGraph(settings, clock, emit, tasks, keys, store, debts, modes, lags=lags)
+    flows = shared.flows(upstream)
     _let_tell(built, flows, settings)  # nothing was awaited yet, so the store has no connection
     frame.keep(flows.watch.watch, "table watch")
     stack.push_async_callback(tasks.settle, _STOP_TASKS_S, clock.sleep)
-    is_own = partial(is_loop, instance_id=instance_id)
-    server = await _data_server(settings, flows, is_own, emit)
-    _show(metrics, flows, store)
+    server = await _data_server(settings, flows, partial(is_loop, instance_id=instance_id), emit)
+    _show(metrics, flows, store, streams)
     metrics.observe_in_flight(lambda: server.in_flight)
     probes, started_s = Probes(), clock.monotonic_s()
 
@@ -131,18 +135,41 @@ async def build_services(settings: Settings, clock: Clock, stack: AsyncExitStack
             table_default=settings.default_policy,
             tables={**settings.policies, **modes.switched},
             switched=tuple(modes.switched),
+            streams=streams.status() if streams else {},
         )
 
     ops_app = build_ops_app(probes, metrics.exposition, status)
     _mode_pages(modes).add_to(ops_app)
     HotPages(flows.hot.report).add_to(ops_app)
+    return Services(server, ops_app, probes, tasks, debts, _garbage(frame, flows))
+
+
+def _garbage(frame: _Frame, flows: Flows) -> Garbage:
     garbage = Garbage(lambda: flows.near.cache.kept_bytes)
-    frame.keep(partial(garbage.watch, clock.sleep), "garbage")
-    return Services(server, ops_app, probes, tasks, debts, garbage)
+    frame.keep(partial(garbage.watch, frame.clock.sleep), "garbage")
+    return garbage
 
 
-def _show(metrics: Metrics, flows: Flows, store: GuardedStore) -> None:
-    """Show at each scrape what the flows count by themselves."""
+def _endpoints(settings: Settings) -> Endpoints:
+    upstream = settings.upstream
+    return resolve_endpoints(os.environ, endpoint=upstream.endpoint, region=upstream.region)
+
+
+def _read_streams(frame: _Frame, streams: Streams | None) -> StreamPolicies | None:
+    """Read streams from now on, if there are any; return the policies of tables that may lag."""
+    if streams is None:
+        return None
+    frame.keep(streams.watch, "streams")
+    frame.stack.push_async_callback(streams.close)
+    return streams.policies
+
+
+def _show(metrics: Metrics, flows: Flows, store: GuardedStore, streams: Streams | None) -> None:
+    """Show at each scrape what is counted elsewhere."""
+    if streams is not None:
+        StreamMetrics(metrics.registry, streams.status)
+        for table in streams.status():
+            metrics.streams.admit(metrics.label_of(table))
     NearMetrics(metrics.registry, flows.near)
     HotMetrics(metrics.registry, flows.hot, metrics.label_of)
     metrics.ask(flows.tally.tell, store.tell)

@@ -16,6 +16,7 @@ from proxy.edge.redis_lane import LaneLimits
 from proxy.edge.redis_options import StoreOptions
 from proxy.edge.redis_sentinel import SentinelOptions
 from proxy.edge.redis_store import RedisStore
+from proxy.edge.redis_stream_store import RedisStreamStore
 from proxy.edge.redis_topology import build_topology
 from proxy.flow.events import Emit
 from proxy.flow.ports import Clock, NearFeed
@@ -26,10 +27,12 @@ from proxy.settings import Settings
 class BuiltStore:
     """The store, what keeps it connected while it is awaited, and what is wrong with it.
 
-    `track` lets its connections tell of changes, before they are made.
+    `streams` is what readers of streams need besides. `track` lets its connections tell of
+    changes, before they are made.
     """
 
     store: RedisStore
+    streams: RedisStreamStore
     keep_connected: Callable[[], Coroutine[Any, Any, None]]
     flaws: Callable[[], tuple[Flaw, ...]]
     track: Callable[[NearFeed, float], None]
@@ -48,6 +51,7 @@ def build_store(settings: Settings, keys: KeySpace, clock: Clock, emit: Emit) ->
     )
     return BuiltStore(
         store,
+        RedisStreamStore(topology),
         topology.serve,
         lambda: topology.flaws,
         lambda feed, ping_s: topology.track(feed, ping_s=ping_s),

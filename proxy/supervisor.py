@@ -69,7 +69,13 @@ async def _serve(settings: Settings) -> int:
         stack.push_async_callback(ops.close)
         await listen_at("listen.ops", settings.listen.ops_address, ops.start)
         workers = [
-            _Worker(slot, settings=settings, client=client, metrics=metrics, modes=modes)
+            _Worker(
+                slot,
+                settings=_settings_of(slot, settings),
+                client=client,
+                metrics=metrics,
+                modes=modes,
+            )
             for slot in slots
         ]
         stack.push_async_callback(_end_all, workers)
@@ -80,6 +86,15 @@ async def _serve(settings: Settings) -> int:
         drained = await _drain(workers, settings.http.drain_s + _KILL_MARGIN_S, stop)
         logger("dynaside").info("all workers stopped", drained=drained)
         return EXIT_OK if drained else EXIT_FAILED
+
+
+def _settings_of(slot: WorkerSlot, settings: Settings) -> Settings:
+    """Return a worker's settings: the first one reads streams, the others only watch."""
+    if slot.index == 0 or not settings.streams.reads:
+        return settings
+    given = settings.model_dump(exclude_unset=True)
+    given["streams"] = {**given.get("streams", {}), "reads": False}
+    return Settings.model_validate(given)
 
 
 async def _until_stop(

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Write every lock file anew: requirements/lock.sh UV [--upgrade]
 #
-# One resolution serves three files: dev.lock holds everything, and demo.lock, runtime.lock and
-# build.lock are cut from it by constraint, so no two of them name different versions.
+# One resolution serves all that runs the product: dev.lock holds everything, and demo.lock,
+# runtime.lock, build.lock and lambda.lock are cut from it by constraint, so no two of them name
+# different versions.
 set -eu
 uv=$1
 shift
@@ -24,6 +25,7 @@ lock dev.lock $demo --group pyproject.toml:dev "$@"
 lock demo.lock $demo --group pyproject.toml:demo --constraints requirements/dev.lock
 lock runtime.lock pyproject.toml --constraints requirements/dev.lock
 lock build.lock requirements/build.in --constraints requirements/dev.lock
+lock lambda.lock requirements/lambda.in --constraints requirements/dev.lock
 for name in bench dynamodb clients tools; do
     lock "$name.lock" "requirements/$name.in" "$@"
 done

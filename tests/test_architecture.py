@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[1]
 CORE: Final = [
     "values", "errors", "limiter", "store_fitness", "reserved_words", "lifecycle", "breaker",
     "tally", "json_text", "content_coding", "key_schema", "attributes", "policy", "request",
-    "record", "fence", "cache_control", "pages", "fetches", "freshness", "audit", "audit_gate",
-    "item_size", "projection", "cache_key", "operations", "key_condition", "page_request",
-    "batch_get", "responses", "page_reply", "page_plan", "table_identity", "batch_answer",
-    "json_cursor", "batch_fetch",
+    "record", "fence", "shard_tree", "cache_control", "pages", "fetches", "freshness", "audit",
+    "audit_gate", "item_size", "projection", "cache_key", "operations", "key_condition",
+    "page_request", "batch_get", "responses", "page_reply", "page_plan", "table_identity",
+    "batch_answer", "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "hits", "near_copy", "near_cache", "near_rules", "hot_keys",
+    "stream_records", "lambda_batch", "stream_answers", "stream_lag",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "spans", "head_layout",
     "catalogue",
 ]
@@ -37,8 +38,9 @@ FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
     "schemas", "table_watch", "upgrades", "write_targets", "filler", "gathering", "auditor",
     "near_reads", "hot_reads", "ahead", "hit_answers", "read_path", "key_reads", "batch_path",
-    "query_path", "shadow", "write_path", "mode_switch", "hit_tally", "standing", "at_once",
-    "dispatcher", "store_hits",
+    "query_path", "shadow", "write_path", "mode_switch", "stream_effects", "parking", "replaying",
+    "stream_client", "stream_policies", "shard_reader", "stream_reader", "streams", "hit_tally",
+    "standing", "at_once", "dispatcher", "store_hits", "lambda_batches",
 ]
 
 CORE_LIBRARIES: Final = {
@@ -79,6 +81,8 @@ LONG_MODULES: Final = {
     "proxy/configuration/sections.py": "one description per setting",
     "proxy/edge/log.py": "one line of text per event",
     "proxy/core/record.py": "one layout beside the other, as the scripts have them",
+    "proxy/core/shard_tree.py": "one record's shards, their places and who reads them",
+    "proxy/flow/shard_reader.py": "one shard's way: position, read, apply, keep, and every trouble",
     "proxy/core/read_plan.py": "one operation beside the other, from its bytes to its plan",
     "proxy/flow/events.py": "one value per fact",
     "proxy/flow/guarded_store.py": "one method per step of the port",
@@ -95,6 +99,7 @@ LONG_MODULES: Final = {
     "proxy/edge/sigv4.py": "one signature, from its fields to its digits",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
     "proxy/edge/upstream_parser.py": "head, fields and the three ends of a body are one grammar",
+    "proxy/services.py": "one object of a process after the other, in order",
     "proxy/supervisor.py": "one worker's life: start, watch, restart, stop",
 }
 FUNCTION_LINES_MAX: Final = 50

@@ -49,7 +49,7 @@ def test_lock_satisfies_pyproject(lock: str, requirements: list[Requirement]) ->
     assert unmet == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("part", ["runtime", "build", "demo"])
+@pytest.mark.parametrize("part", ["runtime", "build", "demo", "lambda"])
 def test_locks_of_one_environment_agree(part: str) -> None:
     """What runs in production and in the demo is what the tests ran with, to the version."""
     everything = locked("dev")
@@ -74,7 +74,9 @@ def test_javascript_lock_names_no_registry() -> None:
     assert '"integrity"' in text
 
 
-@pytest.mark.parametrize("installer", ["requirements/install.sh", "Dockerfile"])
+@pytest.mark.parametrize(
+    "installer", ["requirements/install.sh", "Dockerfile", "deploy/lambda/package.sh"]
+)
 def test_only_what_is_locked_is_looked_for(installer: str) -> None:
     """Or a newer release of a package that another one wants as `name[extra]` stops pip."""
     text = (ROOT / installer).read_text()

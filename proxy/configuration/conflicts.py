@@ -32,6 +32,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         *_store_conflicts(settings),
         *_fence_conflicts(settings),
         *_table_conflicts(settings),
+        *_stream_conflicts(settings),
     ]
 
 
@@ -123,6 +124,25 @@ def _fence_conflicts(settings: Settings) -> Iterator[Conflict]:
             (("fence", "lease_wait_s"), ("fence", "lease_s")),
             f"must not exceed lease_s ({fence.lease_s}); after it nobody is filling",
         )
+
+
+def _stream_conflicts(settings: Settings) -> Iterator[Conflict]:
+    streams = settings.streams
+    if streams.lag_max_s <= streams.lease_s:
+        why = (
+            f"must exceed lease_s ({streams.lease_s}), or every reader that dies makes its tables"
+            " degrade"
+        )
+        yield Conflict((("streams", "lag_max_s"), ("streams", "lease_s")), why)
+    for name, table in settings.tables.items():
+        at = ("tables", name, "streams")
+        if table.stream_arn is not None and not table.streams:
+            yield Conflict(
+                (("tables", name, "stream_arn"), at), "does nothing while streams is off"
+            )
+        if table.streams and not settings.store.is_named:
+            why = "needs a store: it holds what is cached, and how far the stream was read"
+            yield Conflict((at, ("store", "url")), why)
 
 
 def _table_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -16,6 +16,7 @@ from proxy.configuration.near_section import Near
 from proxy.configuration.section import Section
 from proxy.configuration.sections import Audit, Http, Limits, Listen, Log, Upstream
 from proxy.configuration.store_sections import Breaker, Fence, Store
+from proxy.configuration.streams_section import Streams
 from proxy.configuration.tables import (
     TABLE_NAME_PATTERN,
     KeySchema,
@@ -46,8 +47,9 @@ class Settings(Section):
     tables: dict[Annotated[str, Field(pattern=TABLE_NAME_PATTERN)], Table] = Field(
         default={},
         description="Rules of single tables, by table name: any of `defaults`, and key_schema"
-        " (names and types of the partition and sort key).",
+        " (names and types of the partition and sort key), streams and stream_arn.",
     )
+    streams: Streams = Field(default=Streams(), description=str(Streams.__doc__))
     audit: Audit = Field(default=Audit(), description=str(Audit.__doc__))
     http: Http = Field(default=Http(), description=str(Http.__doc__))
     limits: Limits = Field(default=Limits(), description=str(Limits.__doc__))
@@ -104,6 +106,15 @@ class Settings(Section):
         return {
             TableName(name): resolve_policy(self.defaults, table)
             for name, table in self.tables.items()
+        }
+
+    @cached_property
+    def streamed(self) -> Mapping[TableName, str | None]:
+        """The tables whose streams are read, each with its stream's ARN if that was given."""
+        return {
+            TableName(name): table.stream_arn
+            for name, table in self.tables.items()
+            if table.streams
         }
 
     @cached_property

@@ -200,6 +200,18 @@ class KeySchema(Section):
 class Table(TableRules):
     """One table's own rules; what it does not set comes from `defaults` and its level."""
 
+    streams: bool = Field(
+        default=False,
+        description="Whether writes that pass no proxy are learned from the table's DynamoDB"
+        " stream, which must be enabled; needs the permissions of DynamoDB Streams.",
+    )
+    stream_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:[^:]+:dynamodb:[^:]*:[^:]*:table/[^/]+/stream/.+$",
+        description="ARN of that stream, for when DescribeTable is not permitted; null asks"
+        " DynamoDB, and notices when the stream is switched off and on again.",
+    )
+
     key_schema: KeySchema | None = Field(
         default=None,
         description="Key schema, for when DescribeTable is not permitted; null asks DynamoDB.",

@@ -106,6 +106,14 @@ class KeySpace:
                 self._table_keys[table] = known
         return known
 
+    def stream_key(self, table: TableName) -> CacheKey:
+        """Name the record that holds the shards, leases and checkpoints of a table's stream."""
+        return self._name(self._hash(table.encode(), b"stream"))
+
+    def parked_key(self, table: TableName) -> CacheKey:
+        """Name the list of a table's stream records that could not be applied."""
+        return self._name(self._hash(table.encode(), b"parked"))
+
     def gate_key(self, incarnation: bytes, tag: bytes | None = None) -> CacheKey:
         """Name the record that says from when on an incarnation of the store may serve.
 

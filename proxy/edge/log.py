@@ -121,6 +121,10 @@ class EventLog:
             events.TableChecked: self._on_table_check,
             events.StaleFound: self._on_stale,
             events.ModeSwitched: self._on_switch,
+            events.StreamGap: self._on_gap,
+            events.StreamTroubled: self._on_stream_trouble,
+            events.StreamParked: self._on_parked,
+            events.StreamLagMoved: self._on_lag,
         }
 
     def on_event(self, event: events.Event) -> None:
@@ -219,6 +223,28 @@ class EventLog:
     def _on_switch(self, event: events.ModeSwitched) -> None:
         percent = event.percent
         self._log.warning("mode switched", table=event.table, mode=event.mode, percent=percent)
+
+    def _on_gap(self, event: events.StreamGap) -> None:
+        if count := self._repeats.due("stream gap", event.reason):
+            self._log.warning("table voided", table=event.table, gap=event.reason, count=count)
+
+    def _on_stream_trouble(self, event: events.StreamTroubled) -> None:
+        if count := self._repeats.due("stream", event.trouble):
+            self._log.warning(
+                "stream trouble", table=event.table, trouble=event.trouble, count=count
+            )
+
+    def _on_parked(self, event: events.StreamParked) -> None:
+        if count := self._repeats.due("parked", event.reason):
+            self._log.error(
+                "stream record parked", table=event.table, why=event.reason, count=count
+            )
+
+    def _on_lag(self, event: events.StreamLagMoved) -> None:
+        if event.over:
+            self._log.warning("table is too far behind its stream", table=event.table)
+        else:
+            self._log.info("table is not behind its stream any more", table=event.table)
 
 
 class _Repeats:

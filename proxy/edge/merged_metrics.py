@@ -45,6 +45,11 @@ _RULES: Final[dict[str, Combine]] = {
     "dynaside_store_flaw": max,
     "dynaside_store_evicted_keys": max,  # each worker reports the store's own count
     "dynaside_store_nodes_out": max,
+    "dynaside_stream_degraded": max,
+    "dynaside_stream_iterator_age_seconds": max,
+    "dynaside_stream_lag_seconds": max,
+    "dynaside_stream_readers": max,
+    "dynaside_stream_shards": max,  # each worker sees all of them; those that it holds are its own
     "dynaside_store_serving": min,  # 0 as soon as one worker has no store: alerts watch for 0
     "process_max_fds": min,
     "process_start_time_seconds": min,

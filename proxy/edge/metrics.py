@@ -29,6 +29,7 @@ from proxy.edge.audit_metrics import AuditMetrics
 from proxy.edge.count_metrics import Count, Counts
 from proxy.edge.latency_metrics import Latencies
 from proxy.edge.store_metrics import StoreMetrics
+from proxy.edge.stream_metrics import StreamEventMetrics
 from proxy.flow import events
 from proxy.flow.ports import Clock
 
@@ -104,6 +105,7 @@ class Metrics:
         self._make_coherence_families()
         self._audits = AuditMetrics(self.registry, self._table)
         self._store = StoreMetrics(self.registry)
+        self.streams = StreamEventMetrics(self.registry, self._table)
         self._make_upstream_families()
         self._make_store_families()
         self._make_process_families(identity)
@@ -302,6 +304,7 @@ class Metrics:
         return {
             **self._audits.handlers(),
             **self._store.handlers(),
+            **self.streams.handlers(),
             events.RequestAnswered: self._on_request,
             events.HitsAnswered: self._on_hits,
             events.BatchItemsAnswered: lambda e: self._batch_items[

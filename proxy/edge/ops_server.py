@@ -7,7 +7,7 @@ never wait for Redis or DynamoDB. Everything but the modes of tables is GET or H
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -16,6 +16,7 @@ from proxy.core.lifecycle import ProbeAnswer, Probes
 from proxy.core.policy import TablePolicy
 from proxy.core.values import TableName
 from proxy.edge.ops_access import for_operators
+from proxy.flow.stream_reader import StreamStatus
 
 Exposition = Callable[[str | None], tuple[bytes, str]]
 """`Accept` header in; metrics and their content type out."""
@@ -59,6 +60,7 @@ class ProxyStatus:
         table_default: policy of every table not named in `tables`.
         tables: policy of each configured or switched table, by name.
         switched: tables whose mode is not that of the settings, but an operator's.
+        streams: how far the tables are whose streams are read.
     """
 
     version: str
@@ -69,6 +71,7 @@ class ProxyStatus:
     table_default: TablePolicy
     tables: Mapping[TableName, TablePolicy]
     switched: tuple[TableName, ...] = ()
+    streams: Mapping[TableName, StreamStatus] = field(default_factory=dict)
 
 
 def build_ops_app(

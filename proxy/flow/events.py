@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.stream_answers import StreamTrouble
+from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
@@ -282,6 +284,48 @@ class CredentialsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRecordsApplied:
+    """So many records of a table's stream took effect in one way."""
+
+    table: TableName
+    result: RecordResult
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGap:
+    """Records of a table's stream are lost, or were never meant to be read: it was voided."""
+
+    table: TableName
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTroubled:
+    """A request about a table's stream brought nothing."""
+
+    table: TableName
+    trouble: StreamTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParked:
+    """A record was parked, and pushed out so many older ones."""
+
+    table: TableName
+    reason: PoisonReason
+    pushed_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLagMoved:
+    """A table's lag went over its bound, or came back."""
+
+    table: TableName
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class InvariantViolated:
     """An assertion of ours failed; the request got a 500 and nothing was served."""
 
@@ -315,6 +359,11 @@ Event = (
     | BreakerMoved
     | DebtsChanged
     | CredentialsChanged
+    | StreamRecordsApplied
+    | StreamGap
+    | StreamTroubled
+    | StreamParked
+    | StreamLagMoved
     | InvariantViolated
 )
 

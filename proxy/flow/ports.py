@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import Begun, ItemIdentity, LeaseReply, Sighting, WriteOutcome
 from proxy.core.pages import PageIdentity, PageSighting
-from proxy.core.record import EntryDraft
+from proxy.core.record import Entry, EntryDraft
+from proxy.core.shard_tree import Growth, Kept, Lease, ShardState, StreamView
 from proxy.core.values import CacheKey, FenceResult, Generation, TableId, Token
 
 
@@ -254,6 +255,74 @@ class Store(Protocol):
             Whether that made it another one: no entry from before counts any more. So it is
             where the id was unknown so far, unless all entries are younger than TABLE_SURE_S.
         """
+        ...
+
+
+class Peeked(NamedTuple):
+    """What is in a record's place.
+
+    Args:
+        there: whether anything is.
+        entry: a whole entry of the item that nobody is about to replace, or None.
+    """
+
+    there: bool
+    entry: Entry | None
+
+
+class StreamStore(Protocol):
+    """What the reader of streams needs of the store beside `Store`; same rules.
+
+    A stream's record is shared by all proxies: `proxy.core.shard_tree`.
+    """
+
+    async def peek(self, identity: ItemIdentity) -> Peeked:
+        """Look at a record as a write would find it; nobody is told of its changes.
+
+        Raises StoreUnavailable also where hits are not allowed.
+        """
+        ...
+
+    async def pages_cached(self, table_key: CacheKey) -> bool:
+        """Tell whether anybody caches pages of a table; True where that cannot be read."""
+        ...
+
+    async def look_at_stream(
+        self, stream_key: CacheKey, reader: Token | None, *, present_s: float, discover_s: float
+    ) -> StreamView:
+        """Read a stream's record; a reader is known to be there for `present_s` from now on.
+
+        One reader per `discover_s` is told that it is due to look at upstream.
+        """
+        ...
+
+    async def grow_stream(self, stream_key: CacheKey, arn: str, growth: Growth) -> bool:
+        """Add and drop shards; True where the stream is new, and all that was known is forgotten.
+
+        Shards added to a stream that was there begin at their horizon, whatever `growth` says.
+        """
+        ...
+
+    async def claim_shard(
+        self, stream_key: CacheKey, shard_id: str, reader: Token, *, lease_s: float
+    ) -> ShardState | None:
+        """Take a shard that nobody holds, and whose parent is done; None where it is not so."""
+        ...
+
+    async def keep_shard(self, stream_key: CacheKey, lease: Lease, kept: Kept) -> bool:
+        """Keep a checkpoint and a lease; False, with nothing kept, if somebody took it over."""
+        ...
+
+    async def park(self, parked_key: CacheKey, parked: bytes) -> int:
+        """Park a record; return how many older ones it pushed out."""
+        ...
+
+    async def parked(self, parked_key: CacheKey) -> list[bytes]:
+        """Return what is parked, newest first."""
+        ...
+
+    async def unpark(self, parked_key: CacheKey, parked: bytes) -> bool:
+        """Take one off the list; False where it is not there any more."""
         ...
 
 

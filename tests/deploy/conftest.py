@@ -13,6 +13,8 @@ import pytest
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.hot_keys import HotKeys
+from proxy.core.stream_answers import StreamTrouble
+from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.values import (
     AuditResult,
     BypassReason,
@@ -30,8 +32,10 @@ from proxy.edge.clock import SystemClock
 from proxy.edge.hot_metrics import HotMetrics
 from proxy.edge.metrics import Metrics, MetricsIdentity
 from proxy.edge.store_metrics import BREAKER_STATES
+from proxy.edge.stream_metrics import StreamMetrics
 from proxy.flow import events
 from proxy.flow.hot_reads import HotReads
+from proxy.flow.stream_reader import StreamStatus
 from tests.support.tools import missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -83,6 +87,19 @@ def audit_events(table: TableName) -> Iterator[events.Event]:
         yield events.StaleFound(table, Level.SESSION, 1.0, "mark", in_shadow)
 
 
+def stream_events(table: TableName) -> Iterator[events.Event]:
+    """Give those of streams."""
+    for result in RecordResult:
+        yield events.StreamRecordsApplied(table, result, 1)
+    for gap in GapReason:
+        yield events.StreamGap(table, gap)
+    for trouble in StreamTrouble:
+        yield events.StreamTroubled(table, trouble)
+    for poison in PoisonReason:
+        yield events.StreamParked(table, poison, 1)
+    yield events.StreamLagMoved(table, over=True)
+
+
 def every_event() -> Iterator[events.Event]:
     """Give events that between them carry every member of every enum."""
     table = TableName("orders")
@@ -98,6 +115,7 @@ def every_event() -> Iterator[events.Event]:
     for check in TableCheck:
         yield events.TableChecked(table, check)
     yield from audit_events(table)
+    yield from stream_events(table)
     for upstream_failure in UpstreamFailure:
         yield events.UpstreamSilent("GetItem", table, upstream_failure)
     for store_failure in StoreFailure:
@@ -121,6 +139,8 @@ def exposed() -> Exposed:
     hot = HotKeys()
     hot.count(TableName("orders"), Digest(b"item"), SystemClock().monotonic_s())
     HotMetrics(metrics.registry, HotReads(hot, clock=SystemClock()), metrics.label_of)
+    status = StreamStatus("enabled", 1.0, over=False, shards=1, held=1, readers=1)
+    StreamMetrics(metrics.registry, lambda: {TableName("orders"): status})
     found: Exposed = defaultdict(lambda: defaultdict(set))
     samples = itertools.chain.from_iterable(f.samples for f in metrics.registry.collect())
     for sample in samples:

@@ -13,9 +13,11 @@ import gzip
 import json
 import ssl
 import sys
+import time
 import uuid
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
@@ -31,7 +33,8 @@ from tests.fakes.fake_upstream_script import (
     Script,
     Tally,
 )
-from tests.fakes.fake_upstream_tables import CORAL, SERVICE, DynamoError, Json, Tables
+from tests.fakes.fake_upstream_tables import CORAL, SERVICE, DynamoError, Json
+from tests.fakes.streamed_tables import StreamedTables
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 FIELD_BYTES_MAX = 64 * 1024
@@ -62,14 +65,20 @@ class FakeUpstream:
         port: 0 takes a free one.
         compress: answers of 4 KiB and more are gzipped where the client accepts it, as AWS does.
         tls: serve HTTPS with it.
+        wall_s: dates what is in streams.
 
-    `tables` holds the state and the replica lag, `log` every request as it came.
+    `tables` holds the state, the replica lag and the streams, `log` every request as it came.
     """
 
     def __init__(
-        self, port: int = 0, *, compress: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        port: int = 0,
+        *,
+        compress: bool = False,
+        tls: ssl.SSLContext | None = None,
+        wall_s: Callable[[], float] = time.time,
     ) -> None:
-        self.tables = Tables()
+        self.tables = StreamedTables(wall_s=wall_s)
         self.log: list[Received] = []
         self._port = port
         self._compress = compress
@@ -144,10 +153,13 @@ class FakeUpstream:
 
         Shape: {"table": {"name": "t", "keys": {"pk": "S"}}, "lag_versions": 1, "lag_s": 0.5,
         "fail": {"operation": "PutItem", "reply": "error-500", "effect": "now", "times": 2},
-        "hold": {"operation": "GetItem", "after_effect": true}, "release": true, "land": true}
+        "hold": {"operation": "GetItem", "after_effect": true}, "release": true, "land": true,
+        "stream": {"table": "t", "step": "split"}}; see `StreamedTables.command` for the last.
         """
         if "table" in order:
             self.tables.add(order["table"]["name"], **order["table"]["keys"])
+        if "stream" in order:
+            self.tables.command(order["stream"])
         self.tables.lag_versions = order.get("lag_versions", self.tables.lag_versions)
         self.tables.lag_s = order.get("lag_s", self.tables.lag_s)
         if "fail" in order:
@@ -214,7 +226,7 @@ class FakeUpstream:
             body = _decoded(received)
             if fault.reply is Reply.UNPROCESSED:
                 return 200, self._run_half(received.operation, body)
-            return 200, self.tables.call(received.operation, body)
+            return 200, self.tables.serve(received.header("X-Amz-Target") or "", body)
         except DynamoError as error:
             return error.status, error.body
 

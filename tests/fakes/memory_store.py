@@ -417,6 +417,12 @@ class MemoryStore:
 
         return await self._step("identify_table", table_key, run)
 
+    async def step(
+        self, name: str, key: CacheKey, run: Callable[[], T], *, serving: bool = False
+    ) -> T:
+        """Take a step of another port beside this one, with the same faults."""
+        return await self._step(name, key, run, serving=serving)
+
     # Inside
 
     def _scope_step(

@@ -26,7 +26,8 @@ from tests.fakes.fake_upstream_script import (
     Script,
     Tally,
 )
-from tests.fakes.fake_upstream_tables import CORAL, VALIDATION, DynamoError, Json, Tables
+from tests.fakes.fake_upstream_tables import CORAL, VALIDATION, DynamoError, Json
+from tests.fakes.streamed_tables import StreamedTables
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ScriptedUpstream:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.tables = Tables(clock.monotonic_s)
+        self.tables = StreamedTables(clock.monotonic_s, clock.wall_s)
         self.sent: list[UpstreamRequest] = []
         self._script = Script()
         self._refusals: list[tuple[Match, UpstreamFailure]] = []
@@ -166,7 +167,8 @@ class ScriptedUpstream:
                 return canned.status, canned.body
         try:
             body = json.loads(received.body)
-            return 200, json.dumps(self.tables.call(received.operation, body)).encode()
+            target = received.header("X-Amz-Target") or received.operation
+            return 200, json.dumps(self.tables.serve(target, body)).encode()
         except DynamoError as error:
             return error.status, json.dumps(error.body).encode()
         except KeyError:

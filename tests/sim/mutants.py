@@ -17,12 +17,18 @@ from proxy.core import near_rules
 from proxy.core.fence import WriteOutcome
 from proxy.core.near_copy import StandingHit
 from proxy.core.near_rules import NearRules
+from proxy.core.shard_tree import Step
 from proxy.core.values import Incarnation
-from proxy.flow import write_path
+from proxy.flow import stream_effects, write_path
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
+from proxy.flow.ports import Peeked
+from proxy.flow.shard_reader import ShardReader, _place
+from proxy.flow.stream_effects import StreamEffects
+from proxy.flow.stream_policies import StreamPolicies
 from tests.fakes.memory_scripts import MemoryScripts
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_stream_store import MemoryStreamStore
 from tests.fakes.record_bytes import PendingBytes
 from tests.sim.profiles import PROFILES
 from tests.sim.rig import StoreWorld, Weather
@@ -185,6 +191,52 @@ def _kept_answers_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StandingHit, "holds", lambda hit, now_s: now_s < hit._ends_s)
 
 
+def _no_void(patch: pytest.MonkeyPatch) -> None:
+    async def void(*_: object) -> None:
+        pass
+
+    patch.setattr(StreamEffects, "void", void)
+
+
+def _place_before_effect(patch: pytest.MonkeyPatch) -> None:
+    apply = ShardReader._apply
+
+    async def applied(self: Any, records: Any) -> None:
+        before, after = self._at, self._at.after(Step.APPLIED, _place(records)[1])
+        self._at = after
+        await self._keep()
+        self._at = before
+        await apply(self, records)
+
+    patch.setattr(ShardReader, "_apply", applied)
+
+
+def _leases_outlive_records(patch: pytest.MonkeyPatch) -> None:
+    peek = MemoryStreamStore.peek
+
+    async def peeked(self: Any, identity: Any) -> Peeked:
+        seen = await peek(self, identity)
+        return seen if seen.entry is not None else Peeked(there=False, entry=None)
+
+    patch.setattr(MemoryStreamStore, "peek", peeked)
+
+
+def _never_degraded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StreamPolicies, "judge", lambda *_: None)
+    patch.setattr(StreamPolicies, "distrust", lambda *_: None)
+
+
+def _every_entry_stays(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream_effects, "_shows", lambda *_: True)
+
+
+def _pages_outlive_records(patch: pytest.MonkeyPatch) -> None:
+    async def raised(*_: object) -> set[object]:
+        return set()
+
+    patch.setattr(StreamEffects, "_raise", raised)
+
+
 MUTANTS: Final = (
     Mutant("a fill needs its lease", "strict-invalidate", _fill_without_lease),
     Mutant("a write begins before it is sent", "strict-invalidate", _no_begin),
@@ -243,5 +295,33 @@ MUTANTS: Final = (
         "near-invalidate",
         _copies_outlive_newer_reads,
         first_seed=140,
+    ),
+    Mutant("a gap in a stream voids its table", "streams-invalidate-short_ttl", _no_void),
+    Mutant(
+        "a stream's place is kept after the effect",
+        "streams-invalidate-short_ttl",
+        _place_before_effect,
+        ("kill",),
+    ),
+    Mutant(
+        "a stream record takes a lease away",
+        "streams-invalidate-short_ttl",
+        _leases_outlive_records,
+        ("split",),
+    ),
+    Mutant(
+        "a table that lags too far degrades",
+        "streams-invalidate-short_ttl",
+        _never_degraded,
+    ),
+    Mutant(
+        "an entry stays only if it shows the record's image",
+        "streams-invalidate-short_ttl",
+        _every_entry_stays,
+    ),
+    Mutant(
+        "a stream record raises its item's scopes",
+        "streams-pages",
+        _pages_outlive_records,
     ),
 )

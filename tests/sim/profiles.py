@@ -155,6 +155,63 @@ def _near_profiles() -> Iterator[Profile]:
         )
 
 
+LAG_MAX_S: Final = 3.0
+LOOK_S: Final = 1.0
+SHORT_TTL_S: Final = 0.5
+SLACK_S: Final = 1.0
+"""A lag is known in whole seconds of DynamoDB's clock, and a look takes a round trip or two."""
+
+STREAMS: Final[Mapping[str, tuple[object, ...]]] = {
+    "tables.orders.streams": (True,),
+    "streams.lag_max_s": (LAG_MAX_S,),
+    "streams.short_ttl_s": (SHORT_TTL_S,),
+    "streams.lease_s": (1.0,),
+    "streams.idle_poll_s": (0.25,),
+    "streams.discover_s": (1.0,),
+    "defaults.fresh_ttl_s": (60.0,),
+    "defaults.negative_ttl_s": (60.0,),
+    "defaults.queries.fresh_ttl_s": (60.0,),
+}
+STREAM_FAULTS: Final = (
+    "split",
+    "expire_iterators",
+    "trim",
+    "hold_stream",
+    "turn_stream",
+    "refuse_streams",
+)
+
+
+def _stream_profiles() -> Iterator[Profile]:
+    """With somebody who writes past every proxy, and what proxies learn of it from the stream."""
+    within_bound = partial(older_than, age_s_max=LAG_MAX_S + LOOK_S + SLACK_S)
+    for mode in ("invalidate", "through"):
+        common = {**TIMES, **STREAMS, "defaults.write_mode": (mode,)}
+        for over_lag in ("short_ttl", "bypass"):
+            yield Profile(
+                f"streams-{mode}-{over_lag}",
+                common | {"streams.over_lag": (over_lag,)},
+                (*STREAM_FAULTS, "kill", "cut", "outage", "evict", "purge", "flush"),
+                BAD,
+                (within_bound, not_settled),
+            )
+        yield Profile(
+            f"streams-storms-{mode}",
+            common
+            | {"streams.over_lag": ("short_ttl", "bypass", "ignore"), "near.bytes_max": (0, 2**20)},
+            (*STREAM_FAULTS, *STORE_FAULTS, *PROXY_FAULTS),
+            BAD,
+            (not_settled,),
+        )
+    yield Profile(
+        "streams-pages",
+        {**TIMES, **STREAMS, **dict.fromkeys(PAGES, (True,))},
+        (*STREAM_FAULTS, "kill", "evict", "purge"),
+        Weather(upstream_throttled=0.1, lag_s=LAG_S),
+        (within_bound, not_settled),
+    )
+
+
 def _ahead_profiles() -> Iterator[Profile]:
     """With lives so short that many entries are refreshed while they are fresh."""
     names = ("strict-through", "connected-invalidate", "near-through", "near-eventual-invalidate")
@@ -174,5 +231,6 @@ def _with_pages() -> Iterator[Profile]:
 
 
 PROFILES: Final = {
-    profile.name: profile for profile in (*_with_pages(), *_near_profiles(), *_ahead_profiles())
+    profile.name: profile
+    for profile in (*_with_pages(), *_near_profiles(), *_ahead_profiles(), *_stream_profiles())
 }

@@ -7,6 +7,7 @@ proxy waits at the next door, which is as good as a pause anywhere: between door
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import math
 import random
@@ -20,10 +21,12 @@ from proxy.core.policy import FencePolicy
 from proxy.core.record import EntryDraft
 from proxy.core.values import TOKEN_BYTES, TableName, Token
 from proxy.flow.ports import LookupReader, NearFeed, UpstreamReply, UpstreamRequest
-from tests.fakes.fake_upstream_tables import DynamoError, Json, Table, Tables
+from tests.fakes.fake_upstream_tables import DynamoError, Json, Table
 from tests.fakes.memory_scripts import MemoryScripts, Records
 from tests.fakes.memory_store import MemoryStore, tell_reader
+from tests.fakes.memory_stream_store import MemoryStreams, MemoryStreamStore
 from tests.fakes.memory_tracking import MemoryTracking, Message
+from tests.fakes.streamed_tables import StreamedTables
 from tests.sim.history import ABSENT, History
 
 T = TypeVar("T")
@@ -114,6 +117,8 @@ class StoreWorld:
 
     def __init__(self, clock: SimClock, fence: FencePolicy) -> None:
         self.memory = MemoryStore(clock, fence)
+        self.streams = MemoryStreams()
+        self._streams_then = MemoryStreams()
         self.epoch = 0
         self.gate_s = 0.0
         self._fence = fence
@@ -127,7 +132,8 @@ class StoreWorld:
         return link
 
     def snapshot(self) -> dict[bytes, Any]:
-        """Return every record as it is now: what a replica has."""
+        """Return every record as it is now: what a replica has, those of streams beside."""
+        self._streams_then = copy.deepcopy(self.streams)
         return dict(self.memory.scripts.records)
 
     def fail_over(self, records: dict[bytes, Any], *, quarantine_s: float) -> None:
@@ -137,6 +143,7 @@ class StoreWorld:
         scripts = MemoryScripts(self.memory.now_ms, self._fence)
         scripts.records = Records(records)
         self.memory.scripts = scripts
+        self.streams = copy.deepcopy(self._streams_then) if records else MemoryStreams()
         self.memory.change_incarnation()
 
 
@@ -297,6 +304,10 @@ class SimLink:
             await asyncio.sleep(left_s)
             met.start_serving()
 
+    async def travel(self, step: Callable[[float], Awaitable[T]]) -> T:
+        """Take a step of another port on the same way."""
+        return await self._travel(step)
+
     async def _travel(self, step: Callable[[float], Awaitable[T]]) -> T:
         await self._door()
         if self.cut:
@@ -334,11 +345,35 @@ class SimLink:
         return reply
 
 
+class SimStreamLink:
+    """A `ports.StreamStore` on the same network as a link."""
+
+    def __init__(self, world: StoreWorld, link: SimLink) -> None:
+        self._world = world
+        self._link = link
+
+    def __getattr__(self, step: str) -> Callable[..., Awaitable[Any]]:
+        """Return a step of the port."""
+        if step.startswith("_"):
+            raise AttributeError(step)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            def run(_: float) -> Awaitable[Any]:
+                there = MemoryStreamStore(self._link.inner, self._world.streams)
+                reply: Awaitable[Any] = getattr(there, step)(*arguments, **named)
+                return reply
+
+            return await self._link.travel(run)
+
+        return call
+
+
 class UpstreamWorld:
     """The one DynamoDB: the order in which it applies writes goes into the history."""
 
     def __init__(self, history: History) -> None:
-        self.tables = Tables(asyncio.get_running_loop().time)
+        now_s = asyncio.get_running_loop().time
+        self.tables = StreamedTables(now_s, lambda: 1_700_000_000.0 + now_s())
         self.tables.add(TABLE, pk="S")
         self.tables.applied = self._applied
         self.reads = 0
@@ -352,10 +387,16 @@ class UpstreamWorld:
         self.reads += request.operation in {"GetItem", "BatchGetItem"}
         self.tables.lag_s = lag_s
         try:
-            reply = self.tables.call(request.operation, json.loads(request.body))
+            serve = self.tables.streams.call if request.streams else self.tables.call
+            reply = serve(request.operation, json.loads(request.body))
         except DynamoError as error:
             return error.status, json.dumps(error.body).encode()
         return 200, json.dumps(reply).encode()
+
+    def write_outside(self, operation: str, body: Json) -> None:
+        """Let somebody write who knows of no proxy."""
+        self._by = -1
+        self.tables.call(operation, body)
 
     def _applied(self, table: Table, identity: tuple[object, ...], item: Json | None) -> None:
         value = ABSENT if item is None else str(item["v"]["S"])

@@ -27,11 +27,14 @@ from proxy.flow.guarded_store import GuardedStore
 from proxy.flow.hot_reads import Sampling
 from proxy.flow.mode_switch import ModeSwitch
 from proxy.flow.near_reads import NearReads
-from proxy.flow.ports import Store
+from proxy.flow.ports import Store, StreamStore
 from proxy.flow.store_hits import Answers, StoreHits
+from proxy.flow.streams import Streams
 from proxy.flow.tasks import TaskOwner
 from proxy.flow_graph import FlowGraph
 from proxy.settings import Settings, load_settings
+from proxy.stream_graph import StreamGraph
+from tests.fakes.fake_stream_records import VIEW_TYPES
 from tests.sim.history import ABSENT, Call, History, Kind
 from tests.sim.rig import (
     CALL_HEADER,
@@ -39,6 +42,7 @@ from tests.sim.rig import (
     Doors,
     SimClock,
     SimLink,
+    SimStreamLink,
     SimUpstream,
     SimWire,
     StoreWorld,
@@ -180,6 +184,9 @@ class Run:
         self._items = chances.choice((1, 1, 2))
         self._background: set[asyncio.Task[Any]] = set()
         self._started = 0
+        self._streams: dict[int, Streams] = {}
+        if self._settings.streamed:
+            self._upstream.tables.enable_stream(TABLE, chances.choice(VIEW_TYPES))
         self._killed: list[SimProxy] = []
         self._proxies = [self._start_proxy() for _ in range(chances.choice((2, 2, 3)))]
         self._replica = self._store.snapshot()
@@ -187,10 +194,16 @@ class Run:
     async def play(self) -> None:
         """Let clients and faults loose until the steps are used up, then let all settle."""
         clients = [self._client() for _ in range(self._chances.randint(3, 6))]
+        if self._settings.streamed:
+            clients.append(self._outsider())
         trouble = asyncio.ensure_future(self._trouble())
         await asyncio.gather(*clients)
         trouble.cancel()
         self._heal()
+        if self._settings.streamed:
+            self._turn_on(VIEW_TYPES[0])
+            self._upstream.tables.stream(TABLE).release()
+            self._upstream.tables.streams.relent()
         await asyncio.sleep(SETTLE_S)
         self.history.quiet = self.history.tick()
         for item in range(self._items):
@@ -211,6 +224,18 @@ class Run:
                 async with asyncio.timeout(patience_s):
                     await self._operate(proxy, item)
             await asyncio.sleep(self._chances.expovariate(1 / pace_s))
+
+    async def _outsider(self) -> None:
+        """Write past every proxy, as a console or a batch job does."""
+        pace_s = self._chances.choice((0.01, 0.1, 1.0, 5.0))
+        number = 0
+        while self._steps_left > 0:
+            await asyncio.sleep(self._chances.expovariate(1 / pace_s))
+            item, number = self._chances.randrange(self._items), number + 1
+            if self._chances.random() < 0.2:
+                self._upstream.write_outside("DeleteItem", _delete(item, ""))
+            else:
+                self._upstream.write_outside("PutItem", _put(item, f"o{number}"))
 
     async def _operate(self, proxy: SimProxy, item: int) -> None:
         if self._chances.random() < 0.1:
@@ -306,6 +331,13 @@ class Run:
         debts = Debts(clock=clock, emit=emit, debts_max=100)
         tasks = TaskOwner(emit)
         modes = ModeSwitch(self._settings.policy_of, emit=emit)
+        upstream = SimUpstream(self._upstream, door, chances, self._weather)
+        streams = StreamGraph(self._settings, keys=self._keys, clock=clock, emit=emit).streams(
+            upstream,
+            store,
+            cast("StreamStore", SimStreamLink(self._store, link)),
+            modes.policy_of,
+        )
         graph = FlowGraph(
             self._settings,
             clock,
@@ -316,8 +348,8 @@ class Run:
             debts,
             modes,
             sampling=ALL_HOT,
+            lags=streams.policies if streams is not None else None,
         )
-        upstream = SimUpstream(self._upstream, door, chances, self._weather)
         self._started += 1
         flows = graph.flows(upstream)
         if self._settings.near.bytes_max:
@@ -329,6 +361,9 @@ class Run:
         )
         self._keep(link.reconnect())
         self._keep(_pay(debts, clock))
+        if streams is not None:
+            self._keep(streams.watch())
+            self._streams[proxy.number] = streams
         return proxy
 
     # Faults
@@ -385,6 +420,7 @@ class Run:
     def flush(self) -> None:
         """Drop every record, markers too, of the same primary."""
         self._store.memory.scripts.records.clear()
+        self._store.streams.forget(None)
 
     def evict(self) -> None:
         """Drop a record that is no marker."""
@@ -402,6 +438,46 @@ class Run:
         item = self._chances.randrange(self._items)
         identity = self._keys.item(TABLE, _key(item))
         self._keep(self._store.memory.invalidate(identity))
+
+    # What happens to the stream
+
+    def split(self) -> None:
+        """Close a shard of the stream; it has two children, or one."""
+        stream = self._upstream.tables.stream(TABLE)
+        if len(stream.open_shards) in range(1, 4):
+            stream.split() if self._chances.random() < 0.5 else stream.roll_over()
+
+    def expire_iterators(self) -> None:
+        """Let every iterator be too old."""
+        self._upstream.tables.streams.expire_iterators()
+
+    def trim(self) -> None:
+        """Drop all records that can be read: a gap to whoever has not read them."""
+        self._upstream.tables.stream(TABLE).trim()
+
+    def hold_stream(self) -> None:
+        """Show no records for a while."""
+        stream = self._upstream.tables.stream(TABLE)
+        stream.hold()
+        self._later(self._chances.choice((0.5, 2.0)), stream.release)
+
+    def turn_stream(self) -> None:
+        """Switch the stream off, and on again a little later: it is another one then."""
+        tables = self._upstream.tables
+        if tables.stream(TABLE).status == "ENABLED":
+            tables.stream(TABLE).disable()
+            self._later(self._chances.choice((0.1, 2.0)), partial(self._turn_on, VIEW_TYPES[0]))
+
+    def _turn_on(self, view: str) -> None:
+        if self._upstream.tables.stream(TABLE).status != "ENABLED":
+            self._upstream.tables.enable_stream(TABLE, view)
+
+    def refuse_streams(self) -> None:
+        """Throttle requests about streams, or fail them."""
+        for operation in ("DescribeStream", "GetShardIterator", "GetRecords"):
+            error = self._chances.choice(("LimitExceededException", "InternalServerError"))
+            times = self._chances.randrange(4)
+            self._upstream.tables.streams.refuse(operation, error, times=times)
 
     async def _reconnected(self, link: SimLink) -> None:
         await asyncio.sleep(self._chances.choice((0.01, 0.3, 2.0)))

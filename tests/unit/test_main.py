@@ -178,3 +178,20 @@ def test_health_check_imports_no_third_party_library() -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
+
+
+def test_streams_are_read_without_serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an application of its own, with the settings of `serve`."""
+    calls = installed(monkeypatch, "proxy.stream_app", "run", 3)
+    assert main(["streams", "--redis-url", "redis://h"]) == 3
+    assert calls[0].store.url == "redis://h"
+
+
+@pytest.mark.parametrize(("action", "function"), [("parked", "show"), ("replay", "replay")])
+def test_parked_records_are_seen_to(
+    monkeypatch: pytest.MonkeyPatch, action: str, function: str
+) -> None:
+    """Of one table or of all, in the store that is named."""
+    calls = installed(monkeypatch, "proxy.parked", function, 1)
+    assert main(["streams", action, "--table", "orders", "--redis-url", "redis://h"]) == 1
+    assert calls[0].store.url == "redis://h"

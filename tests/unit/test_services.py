@@ -23,7 +23,7 @@ from proxy.services import _answer_now
 from proxy.settings import load_settings
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.flow_world import World
-from tests.support.serving import item, key, post, serving, until
+from tests.support.serving import item, key, post, serving, until, until_told
 
 pytestmark = pytest.mark.store
 
@@ -178,3 +178,24 @@ async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
     assert '"event": "fast door stays shut"' in line
     assert "has no _waiter" in line
     await world.upstream.close()
+
+
+async def test_streams_are_read_where_a_table_asks_for_it(
+    fake: FakeUpstream, valkey: RunningStore
+) -> None:
+    """In status and metrics; a table is trusted once its lag is known, and all ends cleanly."""
+    fake.tables.add("orders", pk="S")
+    fake.tables.enable_stream("orders")
+    settings = {"tables": {"orders": {"streams": True}}}
+    async with serving(fake.endpoint, store=valkey.url, settings=settings) as proxy:
+
+        async def trusted() -> bool:
+            shown = (await proxy.ops("/status")).content["streams"]["orders"]
+            return not shown["over"]
+
+        await until_told(trusted)
+        assert await proxy.metric("dynaside_stream_shards_held", 'table="orders"') == 1
+        assert await proxy.metric("dynaside_stream_gaps_total", 'table="orders"') >= 1
+        read = key("a") | {"TableName": "orders"}
+        assert (await proxy.call("GetItem", read)).status == 200
+    assert not any("stream" in task.get_name() for task in asyncio.all_tasks())

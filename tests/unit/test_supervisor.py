@@ -24,6 +24,7 @@ from proxy.edge.fleet_ops import WorkerClient, WorkerSlot
 from proxy.edge.log import _ForeignHandler
 from proxy.edge.merged_metrics import MergedMetrics
 from proxy.edge.ops_modes import ModeOrder
+from proxy.settings import load_settings
 from proxy.supervisor import run
 from tests.support.conductor import Conductor, conducted, conductor_of
 from tests.support.proxy_process import ENVIRON
@@ -222,3 +223,17 @@ async def test_worker_starts_with_the_modes_that_were_ordered(tmp_path: Path) ->
         modes.orders[table] = ModeOrder(table, Mode.SHADOW, 10.0)
         policy = worker._settings_now().policy_of("orders")
         assert (policy.mode, policy.mode_percent) == (Mode.SHADOW, 10)
+
+
+def test_of_several_workers_one_reads_streams(tmp_path: Path) -> None:
+    """The others watch how far it is; where none is to read, none does."""
+    slots = [WorkerSlot(index, tmp_path / "x.sock") for index in range(2)]
+    settings = load_settings(
+        flags={"store.url": "redis://h:1", "streams.lag_max_s": 40}, environ={}
+    )
+    first, second = (supervisor._settings_of(slot, settings) for slot in slots)
+    assert first is settings
+    assert (second.streams.reads, second.streams.lag_max_s) == (False, 40)
+    assert second.store == settings.store
+    watching = load_settings(flags={"streams.reads": False}, environ={})
+    assert supervisor._settings_of(slots[1], watching) is watching

@@ -22,6 +22,8 @@ STEPS: Final = (
     "invalidate",
     "scope",
     "heartbeat",
+    "stream",
+    "parked",
 )
 _REFUSED_WHEN_FULL: Final = frozenset({"fill"})
 

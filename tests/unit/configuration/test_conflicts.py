@@ -85,6 +85,18 @@ def found(given: dict[str, Any]) -> list[list[str]]:
             {"http": {"bodies_bytes_max": 2048, "body_bytes_max": 2049}},
             ["http.bodies_bytes_max", "http.body_bytes_max"],
         ),
+        ({"streams": {"lag_max_s": 10}}, ["streams.lag_max_s", "streams.lease_s"]),
+        (
+            {"tables": {"abc": {"streams": True}}},
+            ["tables.abc.streams", "store.url"],
+        ),
+        (
+            {
+                "store": STORE,
+                "tables": {"abc": {"stream_arn": "arn:aws:dynamodb:x:1:table/abc/stream/2"}},
+            },
+            ["tables.abc.stream_arn", "tables.abc.streams"],
+        ),
         ({"defaults": {"level": "strict"}}, ["defaults.level", "store.url"]),
         (
             {"store": STORE, "defaults": {"level": "strict", "grace_s": 1}},

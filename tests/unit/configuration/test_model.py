@@ -116,3 +116,15 @@ def test_modes_replace_those_of_single_tables_and_nothing_else() -> None:
     assert switched.store == settings.store
     assert switched.store.password is not None
     assert switched.store.password.get_secret_value() == "hidden"
+
+
+def test_tables_whose_streams_are_read_are_listed() -> None:
+    """With the ARN that was given, if any."""
+    arn = "arn:aws:dynamodb:us-east-1:1:table/named/stream/2026"
+    tables = {
+        "orders": {"streams": "on"},
+        "named": {"streams": True, "stream_arn": arn},
+        "other": {},
+    }
+    settings = Settings.model_validate({"tables": tables})
+    assert settings.streamed == {"orders": None, "named": arn}

@@ -215,3 +215,16 @@ def test_pages_of_other_tables_and_requests_are_apart() -> None:
     assert page.record.cache_key not in {other.record.cache_key for other in others}
     assert page.record.digest not in {other.record.digest for other in others}
     assert KEYS.page(TABLE, b"request", KEYS.scan_key(TableName("x"))).record == page.record
+
+
+def test_a_tables_stream_and_parked_records_have_names_of_their_own() -> None:
+    """Beside the table's record, and apart from other tables'."""
+    names = [
+        *(
+            name(table)
+            for name in (KEYS.table_key, KEYS.stream_key, KEYS.parked_key)
+            for table in (TABLE, TableName("other"))
+        ),
+    ]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith(KEYS.prefix) for name in names)

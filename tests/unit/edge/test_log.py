@@ -14,6 +14,8 @@ import structlog
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.stream_answers import StreamTrouble
+from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
@@ -33,6 +35,7 @@ from proxy.flow import events
 ORDERS = TableName("orders")
 
 SILENT: list[events.Event] = [
+    events.StreamRecordsApplied(ORDERS, RecordResult.SAME, 3),
     events.RequestAnswered("GetItem", ORDERS, Outcome.BYPASS, BypassReason.DEBT, 200, 0.001),
     events.HitsAnswered(ORDERS, Outcome.HIT, 0.5, LatencyTally()),
     events.BatchItemsAnswered(ORDERS, Outcome.HIT, 3),
@@ -59,6 +62,14 @@ NOTEWORTHY: list[tuple[events.Event, str, str]] = [
         "stale entry found",
     ),
     (events.ModeSwitched(ORDERS, Mode.OFF, 100.0), "warning", "mode switched"),
+    (events.StreamGap(ORDERS, GapReason.LOST), "warning", "table voided"),
+    (events.StreamTroubled(ORDERS, StreamTrouble.DENIED), "warning", "stream trouble"),
+    (events.StreamParked(ORDERS, PoisonReason.NO_KEYS, 0), "error", "stream record parked"),
+    (
+        events.StreamLagMoved(ORDERS, over=True),
+        "warning",
+        "table is too far behind its stream",
+    ),
     (
         events.UpstreamSilent("GetItem", ORDERS, UpstreamFailure.TIMEOUT),
         "warning",
@@ -385,3 +396,23 @@ def test_stale_entries_are_told_by_example(output: Output) -> None:
         "served": False,
         "count": 1,
     }
+
+
+def test_streams_are_told_of_sparingly(output: Output) -> None:
+    """Gaps, troubles and parked records by kind; a lag when it goes over its bound and back."""
+    time = Time()
+    log = EventLog(logger("test"), time.monotonic_s)
+    for _ in range(2):
+        log.on_event(events.StreamGap(ORDERS, GapReason.TRIMMED))
+        log.on_event(events.StreamTroubled(ORDERS, StreamTrouble.DENIED))
+        log.on_event(events.StreamParked(ORDERS, PoisonReason.NO_KEYS, 0))
+    log.on_event(events.StreamLagMoved(ORDERS, over=True))
+    log.on_event(events.StreamLagMoved(ORDERS, over=False))
+    told = [(line["level"], line["event"], line["table"]) for line in output.lines()]
+    assert told == [
+        ("warning", "table voided", "orders"),
+        ("warning", "stream trouble", "orders"),
+        ("error", "stream record parked", "orders"),
+        ("warning", "table is too far behind its stream", "orders"),
+        ("info", "table is not behind its stream any more", "orders"),
+    ]

@@ -11,6 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from proxy.core.errors import StoreFailure, UpstreamFailure
 from proxy.core.store_fitness import Flaw
+from proxy.core.stream_answers import StreamTrouble
+from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
 from proxy.core.tally import LatencyTally
 from proxy.core.values import (
     AuditResult,
@@ -112,6 +114,36 @@ MOVES: list[tuple[events.Event, str, dict[str, str], float]] = [
         events.ModeSwitched(ORDERS, Mode.SHADOW, 10.0),
         "dynaside_mode_switches_total",
         {"table": "orders", "mode": "shadow"},
+        1,
+    ),
+    (
+        events.StreamRecordsApplied(ORDERS, RecordResult.SAME, 2),
+        "dynaside_stream_records_total",
+        {"table": "orders", "result": "same"},
+        2,
+    ),
+    (
+        events.StreamGap(ORDERS, GapReason.TRIMMED),
+        "dynaside_stream_gaps_total",
+        {"table": "orders", "reason": "trimmed"},
+        1,
+    ),
+    (
+        events.StreamTroubled(ORDERS, StreamTrouble.DENIED),
+        "dynaside_stream_troubles_total",
+        {"table": "orders", "trouble": "denied"},
+        1,
+    ),
+    (
+        events.StreamParked(ORDERS, PoisonReason.NO_KEYS, 0),
+        "dynaside_stream_parked_total",
+        {"table": "orders", "reason": "no-keys"},
+        1,
+    ),
+    (
+        events.StreamLagMoved(ORDERS, over=True),
+        "dynaside_stream_over_lag_total",
+        {"table": "orders"},
         1,
     ),
     (

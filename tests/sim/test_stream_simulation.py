@@ -1,0 +1,129 @@
+"""No seed lets readers of a stream lose a record, or publish too small a lag; rules are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pytest
+
+from proxy.core.shard_tree import (
+    Checkpoint,
+    Start,
+    StreamView,
+)
+from proxy.flow import stream_effects
+from proxy.flow.shard_reader import ShardReader
+from proxy.flow.stream_client import StreamClient
+from proxy.flow.stream_effects import Applied, StreamEffects
+from tests.sim.stream_simulation import simulate_stream
+
+HISTORIES: Final = 12
+SEEDS_MAX: Final = 400
+"""A mutant that survives so many is not seen; most die within twenty."""
+
+
+def _broken(seed: int) -> list[str]:
+    return [f"seed {seed}: {each}" for each in simulate_stream(seed)]
+
+
+def test_guarantees_hold() -> None:
+    """Whatever goes wrong, no entry is older than the lag says, and in the end none is old."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(_broken, range(HISTORIES), chunksize=4))
+    assert [each for violations in found for each in violations] == []
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule, how to leave it out, and a seed near one that shows it."""
+
+    name: str
+    leave_out: Callable[[pytest.MonkeyPatch], None]
+    first_seed: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _forget_unseen_children(patch: pytest.MonkeyPatch) -> None:
+    def as_of_ms(view: StreamView) -> int:
+        left = [state.as_of_ms for state in view.shards.values() if not state.done]
+        return min(left) if left else max((s.as_of_ms for s in view.shards.values()), default=0)
+
+    patch.setattr(StreamView, "as_of_ms", as_of_ms)
+
+
+class _AsOf(float):
+    """A moment that stays as far away as it was."""
+
+    behind_s = 0.0
+
+    def __rsub__(self, _now_s: float) -> float:
+        return self.behind_s
+
+
+def _keep_an_old_lag(patch: pytest.MonkeyPatch) -> None:
+    keep = ShardReader._keep
+
+    async def kept(
+        reader: ShardReader, *, as_of_s: float | None = None, lease_s: float | None = None
+    ) -> None:
+        if as_of_s is not None:
+            fixed = _AsOf(as_of_s)
+            fixed.behind_s = reader._ports.clock.monotonic_s() - as_of_s
+            as_of_s = fixed
+        await keep(reader, as_of_s=as_of_s, lease_s=lease_s)
+
+    patch.setattr(ShardReader, "_keep", kept)
+
+
+def _void_nothing(patch: pytest.MonkeyPatch) -> None:
+    async def void(_effects: StreamEffects, _table: str) -> None:
+        """Leave the table as it is."""
+
+    patch.setattr(StreamEffects, "void", void)
+
+
+def _take_failures_for_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Applied, "failed", property(lambda _applied: []))
+
+
+def _take_all_entries_for_new(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream_effects, "_shows", lambda _entry, _record: True)
+
+
+def _go_on_at_the_end(patch: pytest.MonkeyPatch) -> None:
+    iterator = StreamClient.iterator
+
+    async def at_the_end(
+        client: StreamClient, table: Any, arn: str, shard_id: str, at: Checkpoint
+    ) -> str:
+        return await iterator(client, table, arn, shard_id, replace(at, start=Start.LATEST))
+
+    patch.setattr(StreamClient, "iterator", at_the_end)
+
+
+RULES: Final = (
+    Rule("shards that nobody has seen hold the lag up", _forget_unseen_children),
+    Rule("what is kept late is late", _keep_an_old_lag, first_seed=90),
+    Rule("gaps void the table", _void_nothing),
+    Rule(
+        "a place is kept after what is before it took effect",
+        _take_failures_for_done,
+        first_seed=14,
+    ),
+    Rule("an entry stays only if it shows the change", _take_all_entries_for_new),
+    Rule("a shard is read on from where it was left", _go_on_at_the_end),
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_rule_is_needed(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it some history goes wrong."""
+    rule.leave_out(monkeypatch)
+    seeds = range(rule.first_seed, rule.first_seed + SEEDS_MAX)
+    assert any(simulate_stream(seed) for seed in seeds)
