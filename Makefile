@@ -111,6 +111,11 @@ bench-door: OUT = tests/bench/results/door.json
 bench-door: .venv/.dev .venv/.project ## measure hits through the fast door, beside nginx; OUT= as above
 	@.venv/bin/python -m tests.bench.door --out '$(OUT)'
 
+.PHONY: bench-lag
+bench-lag: OUT = tests/bench/results/lag.json
+bench-lag: .venv/.dev .venv/.project ## measure what large items do to small hits beside them; OUT= as above
+	@.venv/bin/python -m tests.bench.lag --out '$(OUT)'
+
 .PHONY: bench-streams
 bench-streams: OUT = tests/bench/results/streams.json
 bench-streams: .venv/.dev .venv/.project .venv-dynamodb/.installed ## measure the reading of streams; OUT= as above

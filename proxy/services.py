@@ -33,7 +33,8 @@ from proxy.edge.ops_modes import ModeControl, ModePages
 from proxy.edge.ops_server import ProxyStatus, StoreStatus, build_ops_app
 from proxy.edge.sigv4 import Signer
 from proxy.edge.stream_metrics import StreamMetrics
-from proxy.edge.upstream import HttpUpstream, UpstreamOptions, is_loop
+from proxy.edge.upstream import HttpUpstream, UpstreamOptions
+from proxy.edge.upstream_fields import is_loop
 from proxy.flow.at_once import AnswerNow, nothing_at_hand
 from proxy.flow.debts import Debts
 from proxy.flow.events import Emit, Event
@@ -49,7 +50,6 @@ from proxy.store_graph import BuiltStore, build_store
 from proxy.stream_graph import StreamGraph
 from proxy.version import VERSION
 
-_SIGNED_SERVICE = "dynamodb"
 _FIRST_CREDENTIALS_S = 5.0
 _STOP_TASKS_S = 2.0
 
@@ -225,7 +225,7 @@ async def _upstream(frame: _Frame, endpoints: Endpoints, instance_id: str) -> Ht
     )
     upstream = HttpUpstream(
         options,
-        signer=Signer(endpoints.region, _SIGNED_SERVICE),
+        signer=Signer(endpoints.region),
         credentials_of=keeper.current,
         clock=clock,
     )

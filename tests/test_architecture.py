@@ -31,7 +31,8 @@ CORE: Final = [
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "hits", "near_copy", "near_cache", "near_rules", "hot_keys",
     "stream_records", "lambda_batch", "stream_answers", "stream_lag",
-    "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "head_layout", "catalogue",
+    "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "spans", "head_layout",
+    "catalogue",
 ]
 FLOW: Final = [
     "events", "tasks", "ports", "coalescer", "fences", "debts", "guarded_store", "exchange",
@@ -94,6 +95,8 @@ LONG_MODULES: Final = {
     "proxy/edge/redis_cluster.py": "the nodes, the map and what is told of them are one state",
     "proxy/edge/redis_lanes.py": "choosing, watching and reopening lanes share one state",
     "proxy/edge/redis_store.py": "one method per step of the port",
+    "proxy/edge/http_answer.py": "fields, their order and what is known of them are one form",
+    "proxy/edge/sigv4.py": "one signature, from its fields to its digits",
     "proxy/edge/upstream.py": "one request's way: sign, send, judge the failure, read",
     "proxy/edge/upstream_parser.py": "head, fields and the three ends of a body are one grammar",
     "proxy/services.py": "one object of a process after the other, in order",

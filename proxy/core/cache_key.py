@@ -42,25 +42,17 @@ class KeySpace:
         """What every record's name begins with."""
         return self._prefix
 
-    def item(
-        self,
-        table: TableName,
-        primary_key: Mapping[str, object],
-        canonical_key: bytes | None = None,
-    ) -> ItemIdentity:
+    def item(self, table: TableName, primary_key: Mapping[str, object]) -> ItemIdentity:
         """Name one item.
 
         Args:
             table: plain table name.
             primary_key: the key attributes in DynamoDB JSON, in any order and spelling.
-            canonical_key: their `canonical_primary_key`, where it is known.
 
         Raises:
             NotCanonical: the key is not one that DynamoDB would accept for sure.
         """
-        if canonical_key is None:
-            canonical_key = canonical_primary_key(primary_key)
-        identity = _of_table(table, canonical_key)
+        identity = _of_table(table, canonical_primary_key(primary_key))
         scopes = partial(self.item_scopes, table, primary_key)
         digest = self._digest(identity, b"digest")
         name = self._name(self._hash(identity, b"item"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from functools import lru_cache
+from typing import Final, NamedTuple, assert_never
 
 from proxy.core.request import Answer
-from proxy.core.values import Outcome
+from proxy.core.values import BypassReason, Outcome
 
 CACHE_NAME: Final = "dynaside"
 
@@ -18,6 +19,33 @@ def cache_status(answer: Answer) -> str:
     a batch were fetched. `detail` gives the reason of a bypass, what a write did to the entry, or
     how much of a batch was there; with a hit, `near` where this process's own copy answered.
     """
+    return _worded(
+        _Course(
+            answer.outcome,
+            answer.reason,
+            answer.ttl_s,
+            answer.detail,
+            answer.expired,
+            answer.demanded,
+            answer.stored,
+        )
+    )
+
+
+class _Course(NamedTuple):
+    """How an answer came about; its members are the answer's."""
+
+    outcome: Outcome
+    reason: BypassReason | None
+    ttl_s: int | None
+    detail: str | None
+    expired: bool
+    demanded: bool
+    stored: bool
+
+
+@lru_cache(maxsize=1024)
+def _worded(answer: _Course) -> str:
     words = [CACHE_NAME]
     detail = answer.detail
     match answer.outcome:
@@ -48,7 +76,7 @@ def cache_status(answer: Answer) -> str:
     return "; ".join(words)
 
 
-def _why_forwarded(answer: Answer) -> str:
+def _why_forwarded(answer: _Course) -> str:
     if answer.outcome is Outcome.PARTIAL:
         return "partial"
     if answer.demanded:

@@ -35,9 +35,9 @@ def assess(
     if entry is None:
         return Verdict.ABSENT
     verdict = _assess(entry, policy, store_now_ms)
-    age_ms = max(0, store_now_ms - entry.filled_ms)
-    if verdict is not Verdict.EXPIRED and age_ms >= 1000 * age_s_max:
-        return Verdict.TOO_OLD
+    if age_s_max != math.inf and verdict is not Verdict.EXPIRED:
+        age_ms = max(0, store_now_ms - entry.filled_ms)
+        return Verdict.TOO_OLD if age_ms >= 1000 * age_s_max else verdict
     return verdict
 
 

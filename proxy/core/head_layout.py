@@ -7,12 +7,12 @@ it (`tests/bench/door.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from struct import Struct
+from collections.abc import Iterator
 from typing import Final
 
-from proxy.core.request import Headers
+from proxy.core.request import Headers, HeaderShape, shaped
 from proxy.core.request_head import HEAD_END, RequestHead, read_head
+from proxy.core.spans import between, taking
 
 _SIGNATURE: Final = b"Signature="
 _SIGNATURE_DIGITS: Final = 64
@@ -34,8 +34,8 @@ class HeadLayout:
     """
 
     __slots__ = (
-        *("_body_bytes", "_fields", "_fixed", "_length", "_length_text"),
-        *("_take_fixed", "_take_words"),
+        *("_body_bytes", "_fixed", "_length", "_length_text", "_sample", "_shape"),
+        *("_take_fixed", "_take_words", "_varying"),
         *("bytes", "content_type", "is_plain_get"),
     )
 
@@ -43,14 +43,24 @@ class HeadLayout:
         self.bytes = len(head.raw)
         self.is_plain_get = head.is_plain_get
         self.content_type = head.value(b"content-type")
-        self._fields = head.fields
         self._length = slice(*head.spans[_LENGTH])
         self._body_bytes, self._length_text = -1, b""
         words = sorted(_varying(head))
         varying = sorted((head.spans[_LENGTH], *words))
-        self._take_words = _taking(words, self.bytes).unpack_from
-        self._take_fixed = _taking(_between(varying, self.bytes), self.bytes).unpack_from
+        self._take_words = taking(words, self.bytes).unpack_from
+        self._take_fixed = taking(between(varying, self.bytes), self.bytes).unpack_from
         self._fixed = self._take_fixed(head.raw)
+        self._sample = [(name, head.raw[at:end].decode()) for name, at, end in head.fields]
+        self._varying = [
+            (place, name, slice(at, end))
+            for place, (name, at, end) in enumerate(head.fields)
+            if any(at <= first < end for first, _ in varying)
+        ]
+        self._shape = HeaderShape(
+            tuple(self._sample),
+            varying=[place for place, _, _ in self._varying],
+            words=[place for place, _, span in self._varying if (span.start, span.stop) in varying],
+        )
 
     def fits(self, data: bytes) -> bool:
         """Tell whether `data` is such a head with its whole body, and nothing after it.
@@ -70,7 +80,10 @@ class HeadLayout:
 
     def headers(self, data: bytes) -> Headers:
         """Return the fields of a request that fits."""
-        return tuple((name, data[start:stop].decode()) for name, start, stop in self._fields)
+        fields = self._sample.copy()
+        for place, name, span in self._varying:
+            fields[place] = name, data[span].decode()
+        return shaped(fields, self._shape)
 
 
 class HeadLayouts:
@@ -134,20 +147,3 @@ def _varying(head: RequestHead) -> Iterator[tuple[int, int]]:
     signed = head.raw.endswith(_SIGNATURE, start, max(start, signature))
     if signed and _is_word(head.raw[signature:stop]):
         yield signature, stop
-
-
-def _between(spans: Iterable[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
-    at = 0
-    for start, stop in spans:
-        yield at, start
-        at = stop
-    yield at, end
-
-
-def _taking(spans: Iterable[tuple[int, int]], end: int) -> Struct:
-    """Return what takes these parts, in order and apart from each other, out of `end` bytes."""
-    form, at = "", 0
-    for start, stop in spans:
-        form += f"{start - at}x{stop - start}s"
-        at = stop
-    return Struct(f"{form}{end - at}x")

@@ -5,7 +5,6 @@ Source: DynamoDB Developer Guide, "DynamoDB item sizes and formats" and "Read co
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from proxy.core.attributes import SIGNIFICANT_DIGITS_MAX, NotCanonical, canonical_number
@@ -45,19 +44,26 @@ def read_units(size_bytes: int, *, consistent: bool) -> float:
 
     One unit per 4 KB begun, at least one; half of it for an eventually consistent read.
     """
-    units = max(1, math.ceil(size_bytes / READ_UNIT_BYTES))
+    units = -(-size_bytes // READ_UNIT_BYTES) or 1
     return float(units) if consistent else units / 2
 
 
 def _value_bytes(value: AttributeValue, pending: list[AttributeValue]) -> int:
     """Return a value's own bytes; what it contains is added to `pending`, so nothing recurses."""
     match value:
+        # Patterns are tried in order, and large items are made of these.
+        case {"M": dict(members)}:
+            pending.extend(members.values())
+            return _members_bytes(members)
         case {"S": str(text)}:
             return _text_bytes(text)
         case {"N": str(text)}:
             return _number_bytes(text)
         case {"B": str(text)}:
             return _binary_bytes(text)
+        case {"L": list(elements)}:
+            pending.extend(elements)
+            return _CONTAINER_BYTES + _ELEMENT_BYTES * len(elements)
         case {"BOOL": _} | {"NULL": _}:
             return _FLAG_BYTES
         case {"SS": list(texts)}:
@@ -66,18 +72,12 @@ def _value_bytes(value: AttributeValue, pending: list[AttributeValue]) -> int:
             return sum(map(_number_bytes, texts))
         case {"BS": list(texts)}:
             return sum(map(_binary_bytes, texts))
-        case {"L": list(elements)}:
-            pending.extend(elements)
-            return _CONTAINER_BYTES + _ELEMENT_BYTES * len(elements)
-        case {"M": dict(members)}:
-            pending.extend(members.values())
-            return _members_bytes(members)
         case _:
             return len(compact(value))
 
 
 def _members_bytes(members: dict[str, Any]) -> int:
-    names_bytes = sum(map(_text_bytes, members))
+    names_bytes = _text_bytes("".join(members))
     return _CONTAINER_BYTES + _ELEMENT_BYTES * len(members) + names_bytes
 
 

@@ -8,7 +8,7 @@ refuses the request as DynamoDB refuses malformed JSON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -62,14 +62,13 @@ _CAPACITIES: Final = {each.value: each for each in Capacity}
 
 @dataclass(frozen=True, slots=True)
 class GetItem:
-    """A GetItem that the proxy may answer itself; `canonical_key` is its key's own spelling."""
+    """A GetItem that the proxy may answer itself."""
 
     table: TableName
     key: Item
     consistent: bool
     projection: Projection | None
     capacity: Capacity
-    canonical_key: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -123,12 +122,11 @@ def decode_get(body: bytes) -> GetItem:
     if capacity not in _CAPACITIES:
         raise Undecodable(BypassReason.UNDECODABLE, table)
     try:
-        canonical_key = canonical_primary_key(request.get("Key"))
+        canonical_primary_key(request.get("Key"))
         projection = projection_of(request)
     except (NotCanonical, ProjectionUnclear):
         raise Undecodable(BypassReason.UNDECODABLE, table) from None
-    asked = _CAPACITIES[capacity]
-    return GetItem(table, request["Key"], consistent, projection, asked, canonical_key)
+    return GetItem(table, request["Key"], consistent, projection, _CAPACITIES[capacity])
 
 
 def load_write(body: bytes) -> dict[str, Any]:

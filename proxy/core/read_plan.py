@@ -232,7 +232,7 @@ def _plan_get(
     policy = policy_of(get.table)
     if policy.mode is Mode.OFF:
         return PassPlan(BypassReason.TABLE_OFF, get.table)
-    identity = keys.item(get.table, get.key, get.canonical_key)
+    identity = keys.item(get.table, get.key)
     mode = policy.mode_of(identity.digest)
     if mode is Mode.OFF:
         return PassPlan(BypassReason.TABLE_OFF, get.table)

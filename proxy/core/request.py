@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Self
 
 from proxy.core.values import BypassReason, Outcome, TableName
 
@@ -17,6 +18,54 @@ Headers = tuple[tuple[str, str], ...]
 """Header fields in the order they came, names as they were spelled."""
 
 
+class HeaderShape:
+    """What the header fields of several messages have in common; it is known by identity.
+
+    Clients and DynamoDB send the same fields again and again. Whoever does something about them
+    finds out once per shape what that is, and then looks at the few values that differ.
+
+    Args:
+        sample: the fields of one of those messages.
+        varying: places of the fields whose values differ, ascending; they are ASCII without
+            control characters other than tabs. All other fields are those of the sample.
+        words: those of them whose values are letters, digits and dashes, at least one.
+
+    Attributes:
+        places: by name in lower case, the place of the first field of that name.
+    """
+
+    __slots__ = ("places", "sample", "varying", "words")
+
+    def __init__(
+        self, sample: Headers, *, varying: Sequence[int] = (), words: Collection[int] = ()
+    ) -> None:
+        self.sample = sample
+        self.varying = tuple(varying)
+        self.words = frozenset(words)
+        self.places: Mapping[str, int] = first_places(sample)
+
+
+class ShapedHeaders(tuple[tuple[str, str], ...]):  # noqa: SLOT001 - no tuple can have any
+    """Header fields with their shape; what is made out of them is a tuple without one."""
+
+    shape: HeaderShape
+
+
+def shaped(fields: Iterable[tuple[str, str]], shape: HeaderShape) -> ShapedHeaders:
+    """Return the fields of a message of this shape."""
+    headers = ShapedHeaders(fields)
+    headers.shape = shape
+    return headers
+
+
+def first_places(headers: Headers) -> dict[str, int]:
+    """Return the place of the first field of each name, by its name in lower case."""
+    places: dict[str, int] = {}
+    for place, (name, _) in enumerate(headers):
+        places.setdefault(name.lower(), place)
+    return places
+
+
 def find_header(headers: Headers, name: str) -> str | None:
     """Return the first value of a field; `name` in lower case."""
     for spelled, content in headers:
@@ -25,54 +74,82 @@ def find_header(headers: Headers, name: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRequest:
-    """A complete request: `target` is path and query as sent, `body` the bytes as sent."""
+class _Call(NamedTuple):
+    """What an X-Amz-Target asks for; see `ClientRequest`."""
 
+    operation: str
+    legacy: bool
+    streams: bool
+
+
+class _Request(NamedTuple):
     method: str
     target: str
     headers: Headers
     body: bytes
-    # A request is asked for its fields a dozen times on its way.
-    _first_values: dict[str, str] = field(init=False, repr=False, compare=False)
+    operation: str
+    legacy: bool
+    streams: bool
+    places: Mapping[str, int]
 
-    def __post_init__(self) -> None:
-        found = {name.lower(): content for name, content in reversed(self.headers)}
-        object.__setattr__(self, "_first_values", found)
+
+class ClientRequest(_Request):
+    """A complete request: `target` is path and query as sent, `body` the bytes as sent.
+
+    A tuple, as `Answer` is. A request is asked for its fields a dozen times on its way, so it knows
+    beforehand what follows from them.
+
+    Attributes:
+        operation: the operation's name, `GetItem`; empty for what is not a DynamoDB call.
+        legacy: whether the request is in the API before 2012.
+        streams: whether the request is for DynamoDB Streams.
+        places: of its fields; see `first_places`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, method: str, target: str, headers: Headers, body: bytes) -> Self:
+        """Make one of what was sent."""
+        if isinstance(headers, ShapedHeaders):
+            places = headers.shape.places
+        else:
+            places = first_places(headers)
+        place = places.get(TARGET_HEADER)
+        operation, legacy, streams = _call_of("" if place is None else headers[place][1])
+        parts = method, target, headers, body, operation, legacy, streams, places
+        return tuple.__new__(cls, parts)
+
+    def _replace(self, **changed: Any) -> Self:
+        """Return the same request but for these, and what follows from them."""
+        sent = {"method": self.method, "target": self.target, "headers": self.headers}
+        return type(self)(**{**sent, "body": self.body, **changed})
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header field; `name` in lower case."""
-        return self._first_values.get(name)
+        place = self.places.get(name)
+        return None if place is None else self.headers[place][1]
 
     def repeats(self, name: str) -> bool:
         """Tell whether a header field came more than once; `name` in lower case."""
-        if len(self._first_values) == len(self.headers):
+        if len(self.places) == len(self.headers):
             return False
         return sum(spelled.lower() == name for spelled, _ in self.headers) > 1
-
-    @property
-    def operation(self) -> str:
-        """The operation's name, `GetItem`; empty for what is not a DynamoDB call."""
-        amz_target = self.header(TARGET_HEADER) or ""
-        for prefix in (DATA_TARGET_PREFIX, STREAMS_TARGET_PREFIX, LEGACY_TARGET_PREFIX):
-            if amz_target.startswith(prefix):
-                return amz_target[len(prefix) :]
-        return ""
-
-    @property
-    def legacy(self) -> bool:
-        """Whether the request is in the API before 2012."""
-        return (self.header(TARGET_HEADER) or "").startswith(LEGACY_TARGET_PREFIX)
 
     @property
     def plain(self) -> bool:
         """Whether the request line is the one that SDKs send: only then may a hit answer it."""
         return self.method == "POST" and self.target == "/"
 
-    @property
-    def streams(self) -> bool:
-        """Whether the request is for DynamoDB Streams."""
-        return (self.header(TARGET_HEADER) or "").startswith("DynamoDBStreams_")
+
+@lru_cache(maxsize=256)
+def _call_of(target: str) -> _Call:
+    prefixes = DATA_TARGET_PREFIX, STREAMS_TARGET_PREFIX, LEGACY_TARGET_PREFIX
+    prefix = next((prefix for prefix in prefixes if target.startswith(prefix)), target)
+    return _Call(
+        operation=target.removeprefix(prefix),
+        legacy=target.startswith(LEGACY_TARGET_PREFIX),
+        streams=target.startswith("DynamoDBStreams_"),
+    )
 
 
 class Answer(NamedTuple):

@@ -60,26 +60,25 @@ class FetchedBody:
         body: the reply without ConsumedCapacity: `{"Item":{…}}` or `{}`, item spelled as it came.
         item: the item, or None for "no such item".
         consumed: upstream's ConsumedCapacity, if it gave one.
+
+    Attributes:
+        size_bytes: the item's size by DynamoDB's rules; 0 for an absence. Added up once: it is
+            asked for when the read is charged for, and when the item is stored.
     """
 
     body: bytes
     item: dict[str, Any] | None
     consumed: dict[str, Any] | None
-    _size_bytes: int | None = field(default=None, init=False, repr=False, compare=False)
+    size_bytes: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        size_bytes = 0 if self.item is None else item_bytes(self.item)
+        object.__setattr__(self, "size_bytes", size_bytes)
 
     @property
     def negative(self) -> bool:
         """Whether there is no such item."""
         return self.item is None
-
-    @property
-    def size_bytes(self) -> int:
-        """The item's size by DynamoDB's rules; 0 for an absence."""
-        size_bytes = self._size_bytes
-        if size_bytes is None:  # asked for when it is charged for, and when it is stored
-            size_bytes = 0 if self.item is None else item_bytes(self.item)
-            object.__setattr__(self, "_size_bytes", size_bytes)
-        return size_bytes
 
 
 def read_get_reply(body: bytes) -> FetchedBody | None:

@@ -6,7 +6,6 @@ the proxy asks in his stead and takes out of the answer what he did not ask for.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from proxy.core.attributes import is_plain_value
@@ -74,7 +73,7 @@ def asking_for_new_item(request: ClientRequest) -> ClientRequest | None:
     else:
         return None
     headers = tuple(field for field in request.headers if field[0].lower() != "accept-encoding")
-    return replace(request, headers=headers, body=text.encode())
+    return request._replace(headers=headers, body=text.encode())
 
 
 def without_attributes(reply_body: bytes) -> bytes | None:

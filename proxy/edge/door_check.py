@@ -23,7 +23,7 @@ from proxy.flow.at_once import AnswerNow
 
 _NEEDED: Final = (
     *("_waiter", "_request_count", "_keepalive_timeout", "_next_keepalive_close_time"),
-    *("_loop", "_paused", "_close", "_force_close", "transport"),
+    *("_loop", "_paused", "_close", "_force_close", "transport", "_current_request", "_messages"),
     *("_drain_helper", "_process_keepalive", "force_close"),
 )
 """Attributes of aiohttp's that the door reads, sets or calls."""

@@ -109,6 +109,7 @@ class DoorConnection(Connection):
         self._work: asyncio.Task[None] | None = None  # on it
         self._rest: asyncio.Future[None] | None = None  # settled when it is done, if asked for
         self._held = b""
+        self._waited = False  # a turn of the loop, for aiohttp to be ready
 
     def data_received(self, data: bytes) -> None:
         """Take a request that is whole and ordinary, or let aiohttp have the bytes."""
@@ -124,6 +125,9 @@ class DoorConnection(Connection):
             self._bounds.feed(data)
         elif self._is_open(len(data) - layout.bytes):
             self._take(layout, data)
+            return
+        elif self._is_about_to_wait:
+            self._wait_a_turn(data)
             return
         super().data_received(data)
 
@@ -154,6 +158,25 @@ class DoorConnection(Connection):
         if transport is None or transport.is_closing() or host.draining:
             return False
         return body_bytes <= self._door.body_bytes_max and host.bodies.has_room(body_bytes)
+
+    @property
+    def _is_about_to_wait(self) -> bool:
+        """Whether aiohttp has nothing in hand, and only needs a turn to wait for a request.
+
+        So it is with a connection's first request, and with what follows soon after an answer of
+        aiohttp's. Given those, it would have every later one too, at several times the cost.
+        """
+        idle = self._waiter is None and self._current_request is None and not self._messages
+        return idle and not self._waited
+
+    def _wait_a_turn(self, data: bytes) -> None:
+        self._waited = self._busy = True  # once: then aiohttp may have it
+        self._hold(data)
+        self._loop.call_soon(self._go_on_after_turn)
+
+    def _go_on_after_turn(self) -> None:
+        self._go_on(closes=False)
+        self._waited = False
 
     def _take(self, layout: HeadLayout, data: bytes) -> None:
         host, door, at = self._host, self._door, layout.bytes

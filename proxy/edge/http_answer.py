@@ -8,7 +8,7 @@ import math
 import os
 import time
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -17,8 +17,9 @@ from multidict import CIMultiDict
 
 from proxy.core.cache_status import cache_status
 from proxy.core.hits import Hit, HitKind, hit_answer
-from proxy.core.request import Answer, ClientRequest
+from proxy.core.request import Answer, ClientRequest, HeaderShape, ShapedHeaders
 from proxy.core.responses import content_type, cors_headers
+from proxy.edge.blanks import Blanks, mark, marked
 
 _PREFIX_CHARACTERS: Final = 39
 _COUNT_DIGITS: Final = 13
@@ -29,6 +30,26 @@ _BODILESS: Final = frozenset({*range(100, 200), 204, 304})
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
+ALIKE_MAX: Final = 512
+"""How many kinds of answers are remembered; with one more all are forgotten, and learned anew."""
+
+_Alike = tuple[HeaderShape, int, str | None, bool, bool]
+"""What heads of answers have in common: shape, status, Content-Type where it is ours to set,
+whether upstream's checksum stays, and whether there is no body.
+"""
+
+_LENGTH, _STATUS, _ID, _CHECKSUM, _DATE = "length", "status", "id", "checksum", "date"  # blanks
+
+
+class _Given(NamedTuple):
+    """Values that differ from answer to answer, beside those of upstream's fields."""
+
+    status: str
+    id: str
+    checksum: str
+
+
+_MARKS: Final = _Given(mark(_STATUS), mark(_ID), mark(_CHECKSUM))
 
 
 class RequestIds:
@@ -96,6 +117,7 @@ class AnswerForm:
         self._date = b""
         self._date_ends_s = -math.inf  # monotonic
         self._hits = [self._hit_form(kind) for kind in HitKind]
+        self._blanks: dict[_Alike, Blanks] = {}
 
     def response(self, request: ClientRequest, answer: Answer) -> web.Response:
         """Return any answer for aiohttp to send; it adds Content-Length, Date and Connection."""
@@ -110,23 +132,82 @@ class AnswerForm:
             answer: any.
             closes: whether the connection ends with it.
         """
-        fields = self._fields(request, answer)
+        headers = answer.headers
+        if isinstance(headers, ShapedHeaders) and answer.status not in _BODILESS:
+            head = self._alike(request, answer, headers)
+            if head is not None:
+                ends = b"Connection: close\r\n\r\n" if closes else b"\r\n"
+                head += (ends, answer.body)
+                return b"".join(head)
+        return self._spelled(request, answer, closes=closes)
+
+    def _spelled(self, request: ClientRequest, answer: Answer, *, closes: bool) -> bytes:
+        """Return the bytes of an answer of which nothing is known beforehand."""
         bodiless = answer.status in _BODILESS
         body = b"" if bodiless else answer.body
-        if body and "Content-Type" not in fields:
-            fields["Content-Type"] = "application/octet-stream"
-        if "Server" not in fields:
-            fields["Server"] = self._server_name
+        fields = self._whole_fields(request, answer, body)
         lines = [f"{name}: {text}\r\n" for name, text in fields.items()]
-        line = _STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
-        dated = b"" if "Date" in fields else b"Date: %b\r\n" % rfc822_formatted_time().encode()
-        head = f"{line}{''.join(lines)}".encode()
+        dated = b"" if "Date" in fields else b"Date: %b\r\n" % _date_now()
+        head = f"{_status_line(answer.status)}{''.join(lines)}".encode()
         assert head.count(b"\n") == head.count(b"\r") == len(lines) + 1, "a field of two lines"
         length = b"" if bodiless else b"Content-Length: %d\r\n" % len(body)
         ends = b"Connection: close\r\n" if closes else b""
         return b"".join((head, length, dated, ends, b"\r\n", body))
 
-    def _fields(self, request: ClientRequest, answer: Answer) -> CIMultiDict[str]:
+    def _alike(
+        self, request: ClientRequest, answer: Answer, headers: ShapedHeaders
+    ) -> list[bytes] | None:
+        """Return the pieces of a head like earlier ones; None where it must be spelled out."""
+        kind = None
+        if answer.fetched:
+            if self._cross_origin and request.header("origin") is not None:
+                return None
+            kind = content_type(request.header("content-type"))
+        alike = headers.shape, answer.status, kind, answer.crc32 is None, not answer.body
+        blanks = self._blanks.get(alike) or self._learned(alike, request, answer)
+        pieces, blank = blanks.pieces(headers), blanks.named
+        pieces[blank[_LENGTH]] = b"%d" % len(answer.body)
+        if _STATUS in blank:
+            pieces[blank[_STATUS]] = cache_status(answer).encode()
+        if _ID in blank:
+            pieces[blank[_ID]] = self._request_id()
+        if _CHECKSUM in blank:
+            pieces[blank[_CHECKSUM]] = str(answer.crc32).encode()
+        if _DATE in blank:
+            pieces[blank[_DATE]] = _date_now()
+        return pieces
+
+    def _learned(self, alike: _Alike, request: ClientRequest, answer: Answer) -> Blanks:
+        """Spell the head of such answers out, with blanks for what differs."""
+        if len(self._blanks) >= ALIKE_MAX:
+            self._blanks.clear()
+        shape = alike[0]
+        shown = answer._replace(headers=marked(shape.sample, shape.varying))
+        fields = self._whole_fields(request, shown, answer.body, given=_MARKS)
+        fields["Content-Length"] = mark(_LENGTH)
+        if "Date" not in fields:
+            fields["Date"] = mark(_DATE)
+        lines = [f"{name}: {text}\r\n" for name, text in fields.items()]
+        text = f"{_status_line(answer.status)}{''.join(lines)}"
+        assert text.count("\n") == text.count("\r") == len(lines) + 1, "a field of two lines"
+        blanks = self._blanks[alike] = Blanks(text)
+        return blanks
+
+    def _whole_fields(
+        self, request: ClientRequest, answer: Answer, body: bytes, given: _Given | None = None
+    ) -> CIMultiDict[str]:
+        """Return the fields of an answer, and those that aiohttp would add but the last ones."""
+        fields = self._fields(request, answer, given)
+        if body and "Content-Type" not in fields:
+            fields["Content-Type"] = "application/octet-stream"
+        if "Server" not in fields:
+            fields["Server"] = self._server_name
+        return fields
+
+    def _fields(
+        self, request: ClientRequest, answer: Answer, given: _Given | None = None
+    ) -> CIMultiDict[str]:
+        """Return an answer's fields; `given` stands for what is another in each of them."""
         fields: CIMultiDict[str] = CIMultiDict(answer.headers)
         if answer.fetched or not answer.headers:  # not upstream's answer to this very request
             fields["Content-Type"] = content_type(request.header("content-type"))
@@ -135,11 +216,11 @@ class AnswerForm:
         if not answer.headers:
             fields["Server"] = self._server_name
         if "x-amzn-RequestId" not in fields:
-            fields["x-amzn-RequestId"] = self._request_id().decode()
+            fields["x-amzn-RequestId"] = given.id if given else self._request_id().decode()
         if answer.crc32 is not None:
-            fields["x-amz-crc32"] = str(answer.crc32)
+            fields["x-amz-crc32"] = given.checksum if given else str(answer.crc32)
         if self._shows_status:
-            fields["Cache-Status"] = cache_status(answer)
+            fields["Cache-Status"] = given.status if given else cache_status(answer)
         return fields
 
     def opening(self, asked_type: bytes | None) -> bytes:
@@ -176,5 +257,13 @@ class AnswerForm:
         """Return the date, and keep it until its second is over."""
         wall_s = time.time()
         self._date_ends_s = now_s + 1 - wall_s % 1
-        self._date = rfc822_formatted_time().encode()
+        self._date = _date_now()
         return self._date
+
+
+def _date_now() -> bytes:
+    return rfc822_formatted_time().encode()
+
+
+def _status_line(status: int) -> str:
+    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"

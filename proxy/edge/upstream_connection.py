@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
+from proxy.edge.reply_layout import ReplyLayouts
+from proxy.edge.upstream_bound import LateError
 from proxy.edge.upstream_parser import BadReplyError, RawReply, ReplyParser
 
 WHOLE_BYTES_MAX: Final = 512 * 1024
@@ -25,11 +27,15 @@ class UnansweredError(ConnectionResetError):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection, from a made one to a lost one."""
+    """One connection, from a made one to a lost one.
 
-    def __init__(self) -> None:
+    Args:
+        layouts: of `ReplyParser`.
+    """
+
+    def __init__(self, layouts: ReplyLayouts | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = ReplyParser()
+        self._parser = ReplyParser(layouts)
         self._when_lost: Callable[[UpstreamConnection], None] | None = None
         self._waiter: asyncio.Future[RawReply] | None = None
         self._unsent = memoryview(b"")
@@ -72,6 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
             OSError: the connection ended before the reply did; UnansweredError where not even a
                 first byte of it came.
             BadReplyError: what came is no reply.
+            LateError: whoever watches the time said so.
         """
         assert self._waiter is None, "one exchange at a time"
         assert self.open, "the pool gives open connections only"
@@ -94,6 +101,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.open = False
         self._transport.abort()
 
+    def fail(self, error: Exception) -> None:
+        """Tell who waits for the reply of an error; nothing where it has come by now."""
+        if self._waiter is None or self._waiter.done():
+            return
+        if not (self._parser.began or isinstance(error, LateError)):
+            error = UnansweredError(type(error).__name__)
+        self._waiter.set_exception(error)
+
     def connection_made(self, transport: Any) -> None:
         """Take the transport; called by the loop, TLS is done by now."""
         self._transport: asyncio.Transport = transport  # uvloop's is no subclass of it
@@ -109,7 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             reply = self._parser.feed(data)
         except BadReplyError as error:
-            self._fail(error)
+            self.fail(error)
             self.abort()
             return
         if reply is not None:
@@ -122,14 +137,14 @@ class UpstreamConnection(asyncio.Protocol):
             if (reply := self._parser.end()) is not None:
                 self._answer(reply)
             else:
-                self._fail(ConnectionResetError("ended before the reply did"))
+                self.fail(ConnectionResetError("ended before the reply did"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the connection has gone; called by the loop."""
         self.open = False
         self._lost = True
         self._unsent = memoryview(b"")
-        self._fail(exc or ConnectionResetError("lost before the reply came"))
+        self.fail(exc or ConnectionResetError("lost before the reply came"))
         if self._when_lost is not None:
             self._when_lost(self)
 
@@ -164,10 +179,3 @@ class UpstreamConnection(asyncio.Protocol):
             # Upstream answered early, and does not read the rest; or it wants no more requests.
             self._unsent = memoryview(b"")
             self.abort()
-
-    def _fail(self, error: Exception) -> None:
-        if self._waiter is None or self._waiter.done():
-            return
-        if not self._parser.began:
-            error = UnansweredError(type(error).__name__)
-        self._waiter.set_exception(error)

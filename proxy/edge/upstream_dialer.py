@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohappyeyeballs import start_connection
 
+from proxy.edge.reply_layout import ReplyLayouts
 from proxy.edge.upstream_connection import UpstreamConnection
 
 NAMES_S: Final = 10.0
@@ -28,8 +28,7 @@ SECOND_ADDRESS_S: Final = 0.25  # RFC 8305 §5: when the next address is tried b
 Address = tuple[int, int, int, str, Any]  # as getaddrinfo gives it
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Who is connected to.
 
     Args:
@@ -53,6 +52,7 @@ class Dialer:
 
     def __init__(self, *, connect_timeout_s: float, ca_bundle: str | None) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._layouts = ReplyLayouts()
         self._sessions: dict[str, ssl.SSLSession] = {}
         self._tls = ssl.create_default_context(cafile=ca_bundle)
         self._tls.sslobject_class = _resuming(self._sessions)
@@ -90,7 +90,7 @@ class Dialer:
 
     async def _on(self, connected: socket.socket, origin: Origin) -> UpstreamConnection:
         _, connection = await asyncio.get_running_loop().create_connection(
-            UpstreamConnection,
+            partial(UpstreamConnection, self._layouts),
             sock=connected,
             ssl=self._tls if origin.tls else None,
             server_hostname=origin.host.rstrip(".") if origin.tls else None,

@@ -12,6 +12,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, assert_never
 
+from proxy.edge.reply_layout import ReplyLayout, ReplyLayouts
+
 HEAD_BYTES_MAX: Final = 64 * 1024
 """A reply's head, interim replies before it included; DynamoDB's has a few hundred bytes."""
 
@@ -51,9 +53,14 @@ class RawReply(NamedTuple):
 
 
 class ReplyParser:
-    """Parse one reply after the other; `begin` each one when its request is sent."""
+    """Parse one reply after the other; `begin` each one when its request is sent.
 
-    def __init__(self) -> None:
+    Args:
+        layouts: of heads that came of late, on any connection; None for those that come here.
+    """
+
+    def __init__(self, layouts: ReplyLayouts | None = None) -> None:
+        self._layouts = layouts or ReplyLayouts()
         self.begin("POST")
 
     def begin(self, method: str) -> None:
@@ -78,13 +85,19 @@ class ReplyParser:
         self.began = True
         if self._head is not None:
             return self._finished(self._head, self._body.take(piece))
+        usual = self._method == "POST" and not (self._pending or self._head_bytes)
+        if usual and (layout := self._layouts.find(piece)) is not None:
+            return self._recognised(layout, piece)
         # A head that dribbles in is looked at anew with each piece: HEAD_BYTES_MAX bounds that.
         raw = self._pending + piece if self._pending else piece
         while (length := raw.find(b"\r\n\r\n")) >= 0:
             self._count_head(length)
-            head, raw = _parse_head(raw[:length]), raw[length + 4 :]
+            spelled, raw = raw[: length + 4], raw[length + 4 :]
+            head = _parse_head(spelled[:length])
             if head.status >= _FIRST_FINAL:
                 self._head, self._body = head, self._body_after(head)
+                if usual and isinstance(self._body, _Counted) and head.persistent:
+                    self._layouts.learn(spelled, head.status, head.fields)
                 return self._finished(head, self._body.take(raw))
             if head.status == _SWITCHING:
                 raise BadReplyError("switches to another protocol")
@@ -99,6 +112,15 @@ class ReplyParser:
             head = self._head
             return RawReply(head.status, head.fields, self._body.content(), reusable=False)
         return None
+
+    def _recognised(self, layout: ReplyLayout, piece: bytes) -> RawReply | None:
+        """Take a reply whose head needs no parsing."""
+        length, fields, rest = layout.length(piece), layout.headers(piece), piece[layout.bytes :]
+        if len(rest) == length <= BODY_BYTES_MAX:
+            return RawReply(layout.status, fields, rest, reusable=True)
+        head = _Head(layout.status, fields, length, chunked=False, persistent=True)
+        self._head, self._body = head, _Counted(length)
+        return self._finished(head, self._body.take(rest))
 
     def _count_head(self, length: int) -> None:
         self._head_bytes += length

@@ -173,9 +173,11 @@ class TableChecked:
     result: TableCheck
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamAnswered:
-    """Upstream answered one request of ours; `throttled` for its throttling errors."""
+class UpstreamAnswered(NamedTuple):
+    """Upstream answered one request of ours; `throttled` for its throttling errors.
+
+    A tuple for the same reason as `RequestAnswered`.
+    """
 
     operation: str
     table: TableName | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,14 @@ from proxy.core.errors import UpstreamFailed
 from proxy.core.fetches import FetchPlan, Found
 from proxy.core.item_size import read_units
 from proxy.core.operations import Capacity
-from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
+from proxy.core.request import (
+    DATA_TARGET_PREFIX,
+    Answer,
+    ClientRequest,
+    HeaderShape,
+    ShapedHeaders,
+    shaped,
+)
 from proxy.core.responses import JSON_1_0, is_throttle
 from proxy.core.table_identity import is_no_table
 from proxy.core.values import Outcome, TableName
@@ -28,6 +35,7 @@ from proxy.flow.ports import Clock, Upstream, UpstreamReply, UpstreamRequest
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _READS: Final = frozenset(
     {
         "GetItem",
@@ -99,7 +107,9 @@ class Exchange:
         self._upstream = upstream
         self._clock = clock
         self._emit = emit
-        self._timeouts = timeouts
+        self._read_s = timeouts.read_s
+        self._write_s = timeouts.write_s
+        self._headers: dict[str, ShapedHeaders] = {}
         self._lost: Callable[[TableName], Awaitable[None]] | None = None
 
     def when_lost(self, tell: Callable[[TableName], Awaitable[None]]) -> None:
@@ -110,50 +120,42 @@ class Exchange:
         """
         self._lost = tell
 
-    async def forward(self, request: ClientRequest, table: TableName | None) -> UpstreamReply:
+    def forward(
+        self, request: ClientRequest, table: TableName | None
+    ) -> Coroutine[Any, Any, UpstreamReply]:
         """Send the client's own bytes.
 
         Raises:
             UpstreamFailed: no complete answer came.
         """
-        operation = request.operation
-        repeatable = operation in _READS or request.method in {"GET", "HEAD", "OPTIONS"}
-        return await self._send(
-            UpstreamRequest(
-                operation=operation or "other",
-                streams=request.streams,
-                method=request.method,
-                target=request.target,
-                headers=request.headers,
-                body=request.body,
-                timeout_s=self._timeouts.read_s if repeatable else self._timeouts.write_s,
-                repeatable=repeatable,
-            ),
-            table,
+        operation, method = request.operation, request.method
+        repeatable = operation in _READS or method in _SAFE
+        # By position: that takes half of the time.
+        sent = UpstreamRequest(
+            operation or "other",
+            request.streams,
+            method,
+            request.target,
+            request.headers,
+            request.body,
+            self._read_s if repeatable else self._write_s,
+            repeatable,
         )
+        return self._send(sent, table)
 
-    async def ask(self, operation: str, body: bytes, table: TableName | None) -> UpstreamReply:
+    def ask(
+        self, operation: str, body: bytes, table: TableName | None
+    ) -> Coroutine[Any, Any, UpstreamReply]:
         """Send a read of the proxy's own.
 
         Raises:
             UpstreamFailed: no complete answer came.
         """
-        return await self._send(
-            UpstreamRequest(
-                operation=operation,
-                streams=False,
-                method="POST",
-                target="/",
-                headers=(
-                    ("Content-Type", JSON_1_0),
-                    ("X-Amz-Target", DATA_TARGET_PREFIX + operation),
-                ),
-                body=body,
-                timeout_s=self._timeouts.read_s,
-                repeatable=True,
-            ),
-            table,
-        )
+        if (headers := self._headers.get(operation)) is None:
+            plain = ("Content-Type", JSON_1_0), ("X-Amz-Target", DATA_TARGET_PREFIX + operation)
+            headers = self._headers[operation] = shaped(plain, HeaderShape(plain))
+        sent = UpstreamRequest(operation, False, "POST", "/", headers, body, self._read_s, True)
+        return self._send(sent, table)
 
     async def fetch(self, plan: FetchPlan, *, consistent: bool) -> Fetched:
         """Read a whole item or a page.
@@ -214,17 +216,19 @@ class Exchange:
         return Fetched(reply, found, asked_s)
 
     async def _send(self, request: UpstreamRequest, table: TableName | None) -> UpstreamReply:
-        started_s = self._clock.monotonic_s()
+        now_s = self._clock.monotonic_s
+        started_s = now_s()
         try:
             reply = await self._upstream.send(request)
         except UpstreamFailed as failed:
             self._emit(UpstreamSilent(request.operation, table, failed.failure))
             raise
-        elapsed_s = self._clock.monotonic_s() - started_s
-        throttled = is_throttle(reply.status, reply.body)
-        self._emit(UpstreamAnswered(request.operation, table, reply.status, throttled, elapsed_s))
-        looking = request.operation == "DescribeTable"
-        if table and self._lost and not looking and is_no_table(reply.status, reply.body):
+        elapsed_s = now_s() - started_s
+        operation, status = request.operation, reply.status
+        throttled = is_throttle(status, reply.body)
+        self._emit(UpstreamAnswered(operation, table, status, throttled, elapsed_s))
+        looking = operation == "DescribeTable"
+        if table and self._lost and not looking and is_no_table(status, reply.body):
             await self._lost(table)
         return reply
 

@@ -60,6 +60,7 @@ def result_of(*missing: str) -> dict[str, Any]:
     calls = {"connections": 32, "calls": 10, "cpu_us": 600.0, "per_s": 9.0, "p50_us": 1.0}
     trips = {"connections": 1, "requests_per_s": 1.0, "p50_us": 50.0, "p99_us": 60.0}
     near = {"near_budget_bytes": 100, "near_grown_bytes": 110}
+    near |= {"plans_budget_bytes": 100, "plans_grown_bytes": 110}
     return {
         "commit": "0" * 40,
         "machine": {"cpu": "c", "cpus": 2, "architecture": "a", "kernel": "k"},

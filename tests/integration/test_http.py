@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.edge.upstream import HOP_HEADER
+from proxy.edge.upstream_fields import HOP_HEADER
 from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from proxy.flow.read_path import ReadPath

@@ -1,4 +1,4 @@
-"""What the proxy weighs: at start, with a full near cache, and an entry in the store."""
+"""What the proxy weighs: at start, with a full near cache or memo of plans; and a stored entry."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from tests.support.raw_store import RawStore
 
 WEIGHED: Final = "weighed"
 NEAR_BUDGET_BYTES: Final = 32 << 20
+PLANS_BUDGET_BYTES: Final = 16 << 20
+COPY_BYTES_MAX: Final = 2_000
+"""More than a copy of a small item is charged: so many times fit for sure."""
 
 
 def weigh(world: World, near_items: int) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def weigh(world: World, near_items: int) -> dict[str, Any]:
         found["start_cpu_s"] = round(cpu_us([proxy.child.pid]) / 1e6, 2)
         found["start_bytes"] = resident_bytes(proxy.child.pid)
     found["entry_overhead_bytes"] = entry_overhead(world)
+    found |= weigh_plans(world, near_items)
     if not missing_near():
         found |= weigh_near(world, near_items)
     return found
@@ -47,14 +51,33 @@ def entry_overhead(world: World) -> int:
 
 
 def weigh_near(world: World, items: int) -> dict[str, Any]:
-    """Return a near cache's budget, and how much the process grew when it was filled."""
-    with _proxy(world, near_bytes=NEAR_BUDGET_BYTES) as proxy:
-        _read(world, 1, count=1000)  # connections and code are there
-        before = resident_bytes(proxy.child.pid)
-        for _ in range(3):  # what is seen once may be refused
-            _read(world, items, count=items)
+    """Return a near cache's budget, and how much the process grew when it was filled.
+
+    Without the memo of plans, which has a budget of its own. Most copies have been hit: those keep
+    their answer too.
+    """
+    with _proxy(world, near_bytes=NEAR_BUDGET_BYTES, plans_bytes=0) as proxy:
+        before = _warm_bytes(world, proxy)
+        for count in (items, min(items, NEAR_BUDGET_BYTES // COPY_BYTES_MAX)):
+            for _ in range(3):  # what is seen once may be refused
+                _read(world, count, count=count)
         grown = resident_bytes(proxy.child.pid) - before
     return {"near_budget_bytes": NEAR_BUDGET_BYTES, "near_grown_bytes": grown}
+
+
+def weigh_plans(world: World, items: int) -> dict[str, Any]:
+    """Return the budget of the memo of plans, and how much the process grew when it was filled."""
+    with _proxy(world, near_bytes=0, plans_bytes=PLANS_BUDGET_BYTES) as proxy:
+        before = _warm_bytes(world, proxy)
+        _read(world, items, count=items)
+        grown = resident_bytes(proxy.child.pid) - before
+    return {"plans_budget_bytes": PLANS_BUDGET_BYTES, "plans_grown_bytes": grown}
+
+
+def _warm_bytes(world: World, proxy: RunningProxy) -> int:
+    """Return what a process takes once connections and code are there."""
+    _read(world, 1, count=1000)
+    return resident_bytes(proxy.child.pid)
 
 
 def _read(world: World, keys: int, *, count: int) -> None:
@@ -63,8 +86,8 @@ def _read(world: World, keys: int, *, count: int) -> None:
 
 
 @contextmanager
-def _proxy(world: World, *, near_bytes: int) -> Iterator[RunningProxy]:
-    proxy = world.proxy(SMALL, near_bytes=near_bytes)
+def _proxy(world: World, *, near_bytes: int, plans_bytes: int = 0) -> Iterator[RunningProxy]:
+    proxy = world.proxy(SMALL, near_bytes=near_bytes, limits__plans_bytes_max=plans_bytes)
     world.add(WEIGHED, SMALL, proxy.endpoint, proxy.child)
     try:
         yield proxy

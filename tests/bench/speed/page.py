@@ -233,6 +233,11 @@ def _others(result: Mapping[str, Any]) -> str:
             f"- A near cache of {memory['near_budget_bytes'] / 2**20:.0f} MiB, full: the process"
             f" has grown by {memory['near_grown_bytes'] / 2**20:.0f} MiB."
         )
+    if "plans_grown_bytes" in memory:
+        lines.append(
+            f"- A memo of plans of {memory['plans_budget_bytes'] / 2**20:.0f} MiB, full: the"
+            f" process has grown by {memory['plans_grown_bytes'] / 2**20:.0f} MiB."
+        )
     lines.append(
         f"- {stampede['readers']:,} misses at once on one item over {stampede['processes']}"
         f" processes: DynamoDB saw {stampede['upstream_reads']}, all had it after"

@@ -276,6 +276,11 @@ def _whole_targets() -> Iterator[Target]:
         lambda found: found.weight("near_grown_bytes") / found.weight("near_budget_bytes"),
     )
     yield _at_most(
+        "growth with all remembered plans / their budget",
+        1.15,
+        lambda found: found.weight("plans_grown_bytes") / found.weight("plans_budget_bytes"),
+    )
+    yield _at_most(
         "entry in the store, over body and key",
         160.0,
         lambda found: found.weight("entry_overhead_bytes"),

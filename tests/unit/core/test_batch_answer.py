@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any, Final
 
 import pytest
@@ -165,3 +166,19 @@ def test_a_batch_is_a_hit_only_if_all_of_it_was_there(
 ) -> None:
     """One item that had to be fetched makes it partial, all of them make it a miss."""
     assert batch_outcome(outcomes) is whole
+
+
+def test_a_large_answer_is_copied_once() -> None:
+    """Each further copy of 16 MiB is a stop for all others."""
+    item = b'{"Item":{"v":{"S":"' + b"x" * 100_000 + b'"}}}'
+    keys = [str(number) for number in range(50)]
+    asked = batch({"t": {"Keys": keys}})
+    read = [ReadItem(item, 100_000) for _ in keys]
+    tracemalloc.start()
+    try:
+        body = batch_answer_body(asked, read, ())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(json.loads(body)["Responses"]["t"]) == len(keys)
+    assert peak_bytes < 1.1 * len(body)

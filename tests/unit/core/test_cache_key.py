@@ -48,13 +48,6 @@ def test_two_keys_share_a_record_exactly_when_they_name_one_item(
     assert (first.digest == second.digest) is same
 
 
-def test_a_canonical_key_that_is_known_changes_nothing() -> None:
-    """It only saves the work."""
-    key = {"pk": {"N": "1.0"}}
-    canonical = canonical_primary_key({"pk": {"N": "1"}})
-    assert KEYS.item(TABLE, key, canonical) == KEYS.item(TABLE, key)
-
-
 @pytest.mark.parametrize("spelling", ["1", "1.0", "1e0", "01", "10E-1", "1.000", "0.1e1"])
 def test_every_spelling_of_a_number_names_one_record(spelling: str) -> None:
     """`"1"` and `"1.0"` are one item to DynamoDB, so they are one entry."""

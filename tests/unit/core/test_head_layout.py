@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.head_layout import HeadLayout, HeadLayouts
+from proxy.core.request import ShapedHeaders
 from proxy.core.request_head import read_head
 from tests.support.door_requests import BODY, FIELDS, raw_request
 
@@ -196,3 +197,20 @@ def test_of_one_length_only_the_latest_are_tried() -> None:
     assert len(layouts) == 2
     assert [found(raw, layouts) for raw in others] == latest
     assert found(first, layouts) is not kept
+
+
+def test_fields_tell_which_of_them_are_words() -> None:
+    """A signature is none: there is more in its field."""
+    raw = raw_request(amz_sdk_invocation_id="00000000-0000-0000-0000-000000000000")
+    layout = layout_of(PLAIN)
+    headers, plain = layout.headers(raw), layout.headers(PLAIN)
+    assert isinstance(headers, ShapedHeaders)
+    assert isinstance(plain, ShapedHeaders)
+    shape = headers.shape
+    assert plain.shape is shape
+    assert dict(headers)["amz-sdk-invocation-id"] == "00000000-0000-0000-0000-000000000000"
+    names = [name for name, _ in headers]
+    assert {names[place] for place in shape.words} == {
+        *("X-Amz-Date", "amz-sdk-invocation-id", "Content-Length")
+    }
+    assert {names[place] for place in {*shape.varying} - shape.words} == {"Authorization"}

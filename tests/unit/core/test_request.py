@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.request import Answer, ClientRequest, find_header
+from proxy.core.request import (
+    Answer,
+    ClientRequest,
+    HeaderShape,
+    ShapedHeaders,
+    find_header,
+    first_places,
+    shaped,
+)
 from proxy.core.values import BypassReason, Outcome, TableName
 
 
@@ -101,3 +109,33 @@ def test_an_explained_answer_keeps_its_bytes() -> None:
         crc32=7,
         stored=True,
     )
+
+
+FIELDS = (("X-Amz-Target", "DynamoDB_20120810.Scan"), ("X-A", "1"), ("x-a", "2"))
+
+
+def test_fields_with_a_shape_are_fields() -> None:
+    """They are found and compared like any others; what is made out of them has no shape."""
+    shape = HeaderShape((*FIELDS[:-1], ("x-a", "3")), varying=[2], words=[2])
+    headers = shaped(FIELDS, shape)
+    assert headers.shape is shape
+    assert headers == FIELDS
+    assert not isinstance(headers[:2], ShapedHeaders)
+    assert not isinstance((*headers, ("B", "3")), ShapedHeaders)
+    known, plain = (ClientRequest("POST", "/", each, b"") for each in (headers, FIELDS))
+    assert known == plain
+    assert (known.operation, known.header("x-a"), known.header("x-b")) == ("Scan", "1", None)
+    assert known.repeats("x-a")
+
+
+def test_the_first_of_several_fields_has_the_place() -> None:
+    """By its name in lower case."""
+    assert first_places(FIELDS) == {"x-amz-target": 0, "x-a": 1}
+
+
+def test_what_follows_from_a_request_changes_with_it() -> None:
+    """Another request is made of its parts; nothing is left of the former one's."""
+    scan = ClientRequest("POST", "/", FIELDS, b"")
+    other = scan._replace(headers=(("x-amz-target", "DynamoDBStreams_20120810.GetRecords"),))
+    assert (other.operation, other.streams, other.header("x-a")) == ("GetRecords", True, None)
+    assert scan._replace(body=b"{}", target="/?") == ClientRequest("POST", "/?", FIELDS, b"{}")

@@ -127,14 +127,41 @@ async def test_two_clients_spell_in_two_ways() -> None:
                 assert f"Content-Type: {content_type}\r\n".encode() in answer
 
 
-async def test_a_connection_that_has_not_begun_waits() -> None:
-    """Before aiohttp is ready for a first request the door is shut."""
+async def test_a_connection_that_has_not_begun_waits_a_turn() -> None:
+    """Until aiohttp is ready for a first request; what comes meanwhile is held."""
     async with rig(connections_max=2) as made:
         fresh = MemoryPeer(made.server)
         assert fresh.send(PLAIN) == b""
+        assert not fresh.transport.reading
+        await turns()
+        assert (made.asked, made.handled) == ([BODY], [])
+        assert fresh.received.endswith(HIT.body)
+        assert fresh.transport.reading
+        await fresh.hang_up()
+
+
+async def test_what_aiohttp_is_not_ready_for_after_a_turn_it_has() -> None:
+    """The door does not wait for ever."""
+    async with rig() as made:
+        connection = made.peer.connection
+        waiter, connection._waiter = connection._waiter, None
+        assert made.peer.send(PLAIN) == b""
+        await asyncio.sleep(0)
+        assert (made.asked, len(connection._messages)) == ([], 1)
+        connection._waiter = waiter
+        waiter.set_result(None)
         await turns()
         assert made.handled == [BODY]
-        await fresh.hang_up()
+
+
+async def test_a_connection_that_ends_while_it_waits_a_turn_is_left() -> None:
+    """Nothing is answered on it."""
+    async with rig(connections_max=2) as made:
+        fresh = MemoryPeer(made.server)
+        fresh.send(PLAIN)
+        fresh.connection.force_close()
+        await turns()
+        assert (made.asked, fresh.received) == ([], b"")
 
 
 async def test_a_full_buffer_shuts_the_door() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from proxy.core.cache_status import cache_status
-from proxy.core.request import Answer, ClientRequest
-from proxy.core.values import Outcome
+from proxy.core.request import Answer, ClientRequest, Headers, HeaderShape, shaped
+from proxy.core.values import BypassReason, Outcome
+from proxy.edge import http_answer
 from proxy.edge.http_answer import AnswerForm, RequestIds
 from tests.support.data_server import server
 from tests.support.hits import hit_of
@@ -179,3 +182,130 @@ def test_a_hits_date_is_renewed_with_its_second() -> None:
     again = made.hit(made.opening(None), hit_of(), ends_s)
     assert b"Date: kept\r\n" not in again
     assert without_varying(again) == without_varying(raw)
+
+
+REPLY: Headers = (
+    ("Server", "AWS"),
+    ("Date", "Mon, 30 Nov 2026 13:00:00 GMT"),
+    ("Content-Type", "application/x-amz-json-1.0"),
+    ("x-amzn-RequestId", "R1"),
+    ("x-amz-crc32", "123"),
+)
+PASSED_ON = Answer(200, REPLY, b"{}", Outcome.BYPASS, reason=BypassReason.TABLE_OFF)
+ASKED = (
+    request(("Content-Type", "application/x-amz-json-1.0")),
+    request(("Content-Type", "application/json"), ("Origin", "https://a.example")),
+)
+
+
+def shaped_answers(answer: Answer) -> Iterator[Answer]:
+    """Yield an answer whose fields have a shape, and one that differs where its kind varies."""
+    headers = answer.headers
+    names = [name.lower() for name, _ in headers]
+    places = [place for place, name in enumerate(names) if name.startswith(("date", "x-am"))]
+    shape = HeaderShape(headers, varying=places, words=[place for place in places if place > 1])
+    yield answer._replace(headers=shaped(headers, shape))
+    other = [
+        (name, text[::-1] if place in places else text)
+        for place, (name, text) in enumerate(headers)
+    ]
+    yield answer._replace(headers=shaped(other, shape))
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("shown", [False, True])
+@pytest.mark.parametrize("cross_origin", [False, True])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"status": 400},
+        {"status": 599},
+        {"status": 204},
+        {"body": b""},
+        {"headers": REPLY[1:]},
+        {"headers": REPLY[:1] + REPLY[2:]},
+        {"headers": REPLY[:3]},
+        {"headers": REPLY[:2]},
+        {
+            "headers": (
+                *REPLY,
+                ("Cache-Status", "another"),
+                ("Set-Cookie", "a"),
+                ("Set-Cookie", "b"),
+            )
+        },
+        {"crc32": 7},
+        {"crc32": 7, "headers": REPLY[:4]},
+        {"fetched": True, "outcome": Outcome.MISS},
+        {"fetched": True, "outcome": Outcome.MISS, "stored": True, "crc32": 7},
+        {"fetched": True, "outcome": Outcome.MISS, "headers": REPLY[3:]},
+        {"outcome": Outcome.WRITE, "detail": "write-invalidated"},
+    ],
+    ids=lambda changed: ",".join(changed) or "plain",
+)
+def test_an_answer_like_earlier_ones_looks_as_if_it_were_the_first(
+    changed: dict[str, Any], *, cross_origin: bool, shown: bool, closes: bool
+) -> None:
+    """What is known beforehand of fields with a shape is what would be found out anew."""
+    made = form(shown=shown, cross_origin=cross_origin)
+    for _ in range(2):
+        for answer in shaped_answers(PASSED_ON._replace(**changed)):
+            plain = answer._replace(headers=tuple(answer.headers))
+            for asked in ASKED:
+                whole = made.whole(asked, answer, closes=closes)
+                anew = form(shown=shown, cross_origin=cross_origin).whole(
+                    asked, plain, closes=closes
+                )
+                assert without_varying(whole) == without_varying(anew)
+
+
+def test_ids_and_dates_of_our_own_are_new_in_each_answer() -> None:
+    """Where upstream gave none."""
+    made, (answer, _) = form(), shaped_answers(PASSED_ON._replace(headers=REPLY[2:3]))
+    first, second = (made.whole(request(), answer) for _ in range(2))
+    assert first != second
+    assert without_varying(first) == without_varying(second)
+    assert re.search(rb"\r\nDate: [^\r]{29}\r\n\r\n", second)
+
+
+def test_kinds_of_answers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one too many all are learned anew."""
+    monkeypatch.setattr(http_answer, "ALIKE_MAX", 2)
+    made = form()
+    for _ in range(3):
+        made.whole(request(), next(shaped_answers(PASSED_ON)))
+    assert len(made._blanks) == 1
+
+
+def test_a_field_of_two_lines_is_a_bug_in_a_shape_too() -> None:
+    """Nothing is sent whose fields would be read as others."""
+    answer = next(shaped_answers(PASSED_ON._replace(headers=(("Server", "a\r\nX: b"),))))
+    with pytest.raises(AssertionError):
+        form().whole(request(), answer)
+
+
+def test_kinds_of_answers_are_told_apart() -> None:
+    """Fields of one shape come with any status, body, checksum, and to any request."""
+    made = form()
+    asked = [
+        *ASKED,
+        request(("Content-Type", "application/x-amz-json-1.0"), ("Origin", "https://a.example")),
+        request(("Content-Type", "application/json")),
+    ]
+    first = next(shaped_answers(PASSED_ON))
+    bare = next(shaped_answers(PASSED_ON._replace(headers=REPLY[:2] + REPLY[3:])))
+    kinds = [
+        first,
+        first._replace(status=400),
+        first._replace(crc32=7),
+        first._replace(fetched=True, outcome=Outcome.MISS),
+        first._replace(fetched=True, outcome=Outcome.MISS, crc32=8),
+        bare,
+        bare._replace(body=b""),
+    ]
+    for _ in range(2):
+        for answer in kinds:
+            for each in asked:
+                plain = answer._replace(headers=tuple(answer.headers))
+                assert made.whole(each, answer) == form().whole(each, plain)

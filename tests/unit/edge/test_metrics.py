@@ -325,6 +325,7 @@ def test_tables_beyond_the_bound_share_one_label() -> None:
     assert sample(metrics, name, table="users") == 1
     assert sample(metrics, name, table="logs") is None
     assert sample(metrics, name, table="other") == 2
+    assert [metrics.label_of(table) for table in ("users", "logs")] == ["users", "other"]
 
 
 def test_series_that_alerts_watch_start_at_zero() -> None:
@@ -456,7 +457,12 @@ def test_made_up_names_take_no_room() -> None:
             for _ in range(2):
                 event = events.RequestAnswered(operation, table, Outcome.MISS, None, 200, 0.0)
                 metrics.on_event(event)
-    assert len(metrics._answered) == 1
+                metrics.on_event(
+                    events.UpstreamAnswered(operation, table, 200, throttled=False, elapsed_s=0.0)
+                )
+    assert len(metrics._answered) == len(metrics._upstream_answered) == 1
+    labels = {"operation": "other", "status": "200"}
+    assert sample(metrics, "dynaside_upstream_responses_total", **labels) == 20
     total = metrics.registry.get_sample_value(
         "dynaside_requests_total", {"operation": "GetItem", "table": "other", "outcome": "miss"}
     )

@@ -21,14 +21,8 @@ from proxy.core.errors import UpstreamFailed, UpstreamFailure
 from proxy.core.request import ClientRequest
 from proxy.edge.clock import SystemClock
 from proxy.edge.sigv4 import Credentials, Signer
-from proxy.edge.upstream import (
-    HOP_HEADER,
-    HttpUpstream,
-    UpstreamOptions,
-    end_to_end,
-    is_loop,
-    origin_form,
-)
+from proxy.edge.upstream import HttpUpstream, UpstreamOptions
+from proxy.edge.upstream_fields import HOP_HEADER, is_loop
 from proxy.flow.ports import UpstreamReply, UpstreamRequest
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.fake_upstream_script import (
@@ -39,7 +33,7 @@ from tests.fakes.fake_upstream_script import (
     Fault,
     Received,
 )
-from tests.support.raw_upstream import raw_upstream, self_signed, serving_tls
+from tests.support.raw_upstream import OK, raw_upstream, self_signed, serving_tls
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "secret", "a-session-token")
 GET = UpstreamRequest(
@@ -479,7 +473,7 @@ def test_host_is_named_without_its_usual_port(url: str, host: str) -> None:
         credentials_of=lambda: CREDENTIALS,
         clock=SystemClock(),
     )
-    assert f"\r\nHost: {host}\r\n".encode() in made._prepared(GET).head
+    assert f"\r\nHost: {host}\r\n".encode() in made._head(made._data, GET)
 
 
 async def test_silence_may_have_been_applied(upstream: HttpUpstream, fake: FakeUpstream) -> None:
@@ -634,23 +628,92 @@ async def test_own_hop_is_a_loop(upstream: HttpUpstream, fake: FakeUpstream) -> 
     assert passed("me", (HOP_HEADER.lower(), "a, me"))
 
 
-def test_order_and_spelling_survive() -> None:
-    """The fields kept are the very pairs given, in their order."""
-    fields = (("B", "1"), ("a", "2"), ("CONNECTION", "b"), ("a", "3"), ("Proxy-Any", "4"))
-    assert end_to_end(fields, besides=frozenset()) == [("a", "2"), ("a", "3")]
+async def test_credentials_that_are_gone_leave_the_connection(fake: FakeUpstream) -> None:
+    """Nothing is sent, and the idle connection stays for the next request."""
+    held: list[Credentials | None] = [CREDENTIALS]
+    async with HttpUpstream(
+        UpstreamOptions(fake.endpoint, fake.endpoint, "me"),
+        signer=Signer("us-east-1"),
+        credentials_of=lambda: held[0],
+        clock=SystemClock(),
+    ) as upstream:
+        await upstream.send(GET)
+        held[0] = None
+        assert await failure_of(upstream.send(PUT)) == (UpstreamFailure.CREDENTIALS, False)
+        held[0] = CREDENTIALS
+        await upstream.send(GET)
+    assert {received.connection for received in fake.log} == {0}
 
 
-TARGETS: list[tuple[str, str]] = [
-    ("/", "/"),
-    ("/a?b=%2f#c", "/a?b=%2f"),
-    ("http://host:1/a?b", "/a?b"),
-    ("http://host", "/"),
-    ("*", "/"),
-    ("/caf\udcc3\udca9 x", "/caf%C3%A9%20x"),
-]
+async def test_a_read_that_waited_for_its_connection_is_repeated_too() -> None:
+    """It was given one that another request had used, which turned out to be closed."""
+    async with (
+        raw_upstream() as raw,
+        upstream_at(f"http://127.0.0.1:{raw.port}", connections_max=1) as upstream,
+    ):
+        first = asyncio.create_task(upstream.send(GET))
+        peer = await raw.peer()
+        second = asyncio.create_task(upstream.send(GET))
+        await peer.answer(GET.body)
+        assert (await first).status == 200
+        await peer.receive(GET.body)
+        peer.reset()
+        await (await raw.peer()).answer(GET.body)
+        assert (await second).status == 200
 
 
-@pytest.mark.parametrize(("target", "expected"), TARGETS)
-def test_target_becomes_origin_form(target: str, expected: str) -> None:
-    """Whatever form a client sends, upstream gets path and query in ASCII."""
-    assert origin_form(target) == expected
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_a_read_is_repeated_on_another_idle_connection(*, breaks: bool) -> None:
+    """Where there is one; a second time it is not repeated, however many others there are."""
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        idle = [asyncio.create_task(upstream.send(GET)) for _ in range(3)]
+        peers = [await raw.peer() for _ in idle]
+        for peer in peers:
+            await peer.answer(GET.body)
+        await asyncio.gather(*idle)
+        reading = asyncio.create_task(upstream.send(GET))
+        asked = {asyncio.create_task(peer.receive(GET.body)): peer for peer in peers}
+        for ends in (True, breaks):
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            peer = asked.pop(done.pop())
+            if ends:
+                peer.reset()
+            else:
+                await peer.send(OK)
+        if breaks:
+            assert await failure_of(reading) == (UpstreamFailure.RESET, True)
+        else:
+            assert (await reading).status == 200
+        for waiting in asked:
+            assert not waiting.done()
+            waiting.cancel()
+
+
+async def test_an_exchange_that_is_late_on_an_idle_connection_ends_it() -> None:
+    """An answer that comes later must not meet the next request."""
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        first = asyncio.create_task(upstream.send(PUT))
+        peer = await raw.peer()
+        await peer.answer(PUT.body)
+        await first
+        late = asyncio.create_task(failure_of(upstream.send(PUT._replace(timeout_s=0.05))))
+        await peer.receive(PUT.body)
+        assert await late == (UpstreamFailure.TIMEOUT, True)
+        assert await peer.gone()
+        assert all(not bound._until_s for bound in upstream._bounds.values())
+
+
+async def test_a_caller_that_goes_away_from_an_idle_connection_ends_it() -> None:
+    """Nobody watches its time any more."""
+    async with raw_upstream() as raw, upstream_at(f"http://127.0.0.1:{raw.port}") as upstream:
+        first = asyncio.create_task(upstream.send(PUT))
+        peer = await raw.peer()
+        await peer.answer(PUT.body)
+        await first
+        leaving = asyncio.create_task(upstream.send(PUT))
+        await peer.receive(PUT.body)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert leaving.cancelled()
+        assert await peer.gone()
+        assert all(not bound._until_s for bound in upstream._bounds.values())

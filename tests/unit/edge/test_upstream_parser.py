@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.edge import upstream_parser
+from proxy.edge.reply_layout import ReplyLayouts
 from proxy.edge.upstream_parser import (
     CHUNK_LINE_BYTES_MAX,
     FIELDS_MAX,
@@ -225,3 +226,78 @@ def test_arbitrary_bytes_are_a_reply_or_refused(raw: bytes, head: bytes) -> None
     except BadReplyError:
         return
     parser.end()
+
+
+FRAMED = b"HTTP/1.1 200 OK\r\nServer: S\r\nContent-Length: %d\r\nx-amzn-RequestId: %b\r\n\r\n%b"
+
+
+def framed(number: int, body: bytes = b"{}") -> bytes:
+    """Return one of several replies that differ as DynamoDB's do."""
+    return FRAMED % (len(body), b"%04d" % number, body)
+
+
+@given(cuts=st.lists(st.integers(0, 200), max_size=6))
+def test_a_reply_like_an_earlier_one_is_the_same_reply(cuts: list[int]) -> None:
+    """It makes no difference that its head needs no parsing, wherever the network cuts it."""
+    parser, layouts = ReplyParser(), ReplyLayouts()
+    known = ReplyParser(layouts)
+    known.feed(framed(1))
+    raw = framed(2, b"[]")
+    assert layouts.find(raw) is not None
+    places = [0, *sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
+    pieces = [raw[start:end] for start, end in pairwise(places)]
+    for each in (parser, known):
+        each.begin("POST")
+    replies = [(parser.feed(piece), known.feed(piece)) for piece in pieces if piece]
+    assert all(one == other for one, other in replies)
+    assert replies[-1][0] is not None
+
+
+def test_what_follows_a_reply_that_was_recognised_spoils_the_connection() -> None:
+    """As after any other."""
+    parser = ReplyParser()
+    parser.feed(framed(1))
+    parser.begin("POST")
+    reply = parser.feed(framed(2) + b"H")
+    assert reply is not None
+    assert (reply.body, reply.reusable) == (b"{}", False)
+
+
+def test_a_recognised_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other."""
+    parser = ReplyParser()
+    parser.feed(framed(1, b"x" * 1000))
+    monkeypatch.setattr(upstream_parser, "BODY_BYTES_MAX", 1000)
+    parser.begin("POST")
+    with pytest.raises(BadReplyError, match="too large"):
+        parser.feed(framed(2, b"x" * 1001)[:-1])
+    with pytest.raises(BadReplyError, match="too large"):
+        parser.feed(framed(2, b"x" * 1001))
+
+
+def test_only_answers_to_posts_are_recognised() -> None:
+    """An answer to HEAD looks the same, and has no body."""
+    parser = ReplyParser()
+    parser.feed(framed(1))
+    parser.begin("HEAD")
+    reply = parser.feed(framed(2)[:-2])
+    assert reply is not None
+    assert (reply.body, reply.reusable) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        OK + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 204 OK\r\nContent-Length: 2\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["close", "1.0", "204", "chunked"],
+)
+def test_what_ends_in_another_way_is_parsed_each_time(raw: bytes) -> None:
+    """A length that counts and a connection that stays are what layouts know."""
+    layouts = ReplyLayouts()
+    for _ in range(2):
+        assert ReplyParser(layouts).feed(raw) is not None
+        assert layouts.find(raw) is None

@@ -165,7 +165,7 @@ async def test_request_with_two_targets_is_refused(proxy: Proxy) -> None:
     """Upstream might read the other one, and apply a write that no fence covers."""
     request = client_request("GetItem", GET)
     doubled = (*request.headers, ("x-amz-TARGET", "DynamoDB_20120810.PutItem"))
-    answer = await proxy.dispatcher.answer(replace(request, headers=doubled))
+    answer = await proxy.dispatcher.answer(request._replace(headers=doubled))
     assert (answer.status, proxy.world.upstream.sent) == (400, [])
 
 
