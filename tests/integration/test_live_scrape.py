@@ -103,7 +103,9 @@ async def test_live_scrape_has_every_metric_that_is_watched(
     fake: FakeUpstream, user: str, workers: int
 ) -> None:
     """All names in the alert rules and in the dashboard are in a scrape of a running proxy."""
-    with proxy_of(fake, user, workers=workers) as proxy:
+    fake.tables.add("orders", pk="S")
+    streams = {"orders": {"streams": True}}
+    with proxy_of(fake, user, workers=workers, tables=streams) as proxy:
         await drive(proxy, fake)
         found = exposed(proxy.ops("/metrics")[1])
     watched = (DEPLOY / "prometheus" / "dynaside.rules.yaml", DEPLOY / "grafana" / "dynaside.json")

@@ -22,13 +22,11 @@ from proxy.core.values import Incarnation
 from proxy.flow import stream_effects, write_path
 from proxy.flow.coalescer import Coalescer
 from proxy.flow.debts import Debts
-from proxy.flow.ports import Peeked
 from proxy.flow.shard_reader import ShardReader, _place
 from proxy.flow.stream_effects import StreamEffects
 from proxy.flow.stream_policies import StreamPolicies
 from tests.fakes.memory_scripts import MemoryScripts
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.memory_stream_store import MemoryStreamStore
 from tests.fakes.record_bytes import PendingBytes
 from tests.sim.profiles import PROFILES
 from tests.sim.rig import StoreWorld, Weather
@@ -206,19 +204,10 @@ def _place_before_effect(patch: pytest.MonkeyPatch) -> None:
         self._at = after
         await self._keep()
         self._at = before
+        await self._ports.clock.sleep(0.5)  # time to be killed in
         await apply(self, records)
 
     patch.setattr(ShardReader, "_apply", applied)
-
-
-def _leases_outlive_records(patch: pytest.MonkeyPatch) -> None:
-    peek = MemoryStreamStore.peek
-
-    async def peeked(self: Any, identity: Any) -> Peeked:
-        seen = await peek(self, identity)
-        return seen if seen.entry is not None else Peeked(there=False, entry=None)
-
-    patch.setattr(MemoryStreamStore, "peek", peeked)
 
 
 def _never_degraded(patch: pytest.MonkeyPatch) -> None:
@@ -302,12 +291,6 @@ MUTANTS: Final = (
         "streams-invalidate-short_ttl",
         _place_before_effect,
         ("kill",),
-    ),
-    Mutant(
-        "a stream record takes a lease away",
-        "streams-invalidate-short_ttl",
-        _leases_outlive_records,
-        ("split",),
     ),
     Mutant(
         "a table that lags too far degrades",
