@@ -183,6 +183,6 @@ class Effort:
     near_items: int
 
 
-FULL: Final = Effort(2.0, 0, 7, KEYS[-1], CONNECTIONS[-1], 10_000, 100_000)
+FULL: Final = Effort(2.0, 0, 5, KEYS[-1], CONNECTIONS[-1], 10_000, 100_000)
 SMOKE: Final = Effort(0.2, 100, 1, 2_000, 64, 400, 500)
 """For the shape of a result, never for its numbers."""
