@@ -26,7 +26,10 @@ async def result_of(task: asyncio.Task[T]) -> T:
 
     task.add_done_callback(tell)
     await ended
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        del task  # what it raised refers to this frame, which must not refer to it
 
 
 class TaskOwner:
