@@ -103,7 +103,7 @@ class FlowGraph:
         paths = self._read_paths(ports, schemas)
         at_once, tally = None, HitTally(self.emit)
         if settings.near_policy().bytes_max:
-            standing = Standing(ports.near, ports.hot, auditor, self.debts)
+            standing = Standing(ports.near, ports.hot, auditor, self.debts, watch.note)
             self.modes.switching = ports.near.cache.unstand
             if self.lags is not None:
                 self.lags.switching = ports.near.cache.unstand

@@ -64,15 +64,15 @@ class HitSums:
     Attributes:
         latencies: how many there were, and how long they took.
         units: read capacity that they saved.
-        noted_s: monotonic time at which somebody was last told that the table is read.
+        note_s: monotonic time from which on the table is to be noted as read once more.
     """
 
-    __slots__ = ("latencies", "noted_s", "units")
+    __slots__ = ("latencies", "note_s", "units")
 
     def __init__(self) -> None:
         self.latencies = LatencyTally()
         self.units = 0.0
-        self.noted_s = -math.inf
+        self.note_s = -math.inf
 
     def add(self, units: float, elapsed_s: float) -> None:
         """Count one."""

@@ -8,7 +8,6 @@ nothing comes between looking and acting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from proxy.core.errors import StoreUnavailable
 from proxy.core.fence import ItemIdentity, RecordState, Sighting
@@ -20,9 +19,6 @@ from proxy.core.read_plan import ReadPlan
 from proxy.core.refresh_ahead import AHEAD_MS_MAX
 from proxy.core.values import CacheKey, Level, Verdict
 from proxy.flow.ports import Clock, LookupReader, NearSource, Store
-
-STANDS_S: Final = 60.0
-"""What stands is judged as any other read at least so often, and its table is noted as read."""
 
 
 class NearReads:
@@ -68,14 +64,13 @@ class NearReads:
     def hit(self, plan: ReadPlan, copy: Copy, now_s: float) -> StandingHit:
         """Return what a copy that `find` returned answers to a plain read, now and later on.
 
-        Until its entry is so near its end that a read may start a refresh, and for STANDS_S at
-        most.
+        Until its entry is so near its end that a read may start a refresh.
         """
         entry = copy.entry
         fresh_ms = int(plan.policy.fresh_ms(negative=entry.negative))
         left_ms = min(AHEAD_MS_MAX, (entry.soft_ms - entry.filled_ms) // 2)
         ends_ms = min(entry.soft_ms - left_ms, entry.filled_ms + fresh_ms)
-        ends_s = min(copy.before_s(ends_ms), now_s + STANDS_S)
+        ends_s = copy.before_s(ends_ms)
         delta_s = self._delta_s[plan.policy.level]
         return StandingHit(copy, plan.table, now_s=now_s, delta_s=delta_s, ends_s=ends_s)
 

@@ -7,11 +7,18 @@ else. A read that is to be looked at, for hot items or audits, is left to the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from proxy.core.near_copy import StandingHit
+from proxy.core.values import TableName
 from proxy.flow.auditor import Auditor
 from proxy.flow.debts import Debts
 from proxy.flow.hot_reads import HotReads
 from proxy.flow.near_reads import NearReads
+
+NOTED_EVERY_S: Final = 60.0
+"""Tables that are read are watched for five minutes after the last note."""
 
 
 class Standing:
@@ -22,9 +29,18 @@ class Standing:
         hot: samples reads.
         auditor: samples hits.
         debts: while one is open, no hit stands.
+        note: is told now and then of each table that is read.
     """
 
-    def __init__(self, near: NearReads, hot: HotReads, auditor: Auditor, debts: Debts) -> None:
+    def __init__(
+        self,
+        near: NearReads,
+        hot: HotReads,
+        auditor: Auditor,
+        debts: Debts,
+        note: Callable[[TableName], None],
+    ) -> None:
+        self._note = note
         self._find = near.cache.standing.get
         self._near = near
         self._hot = hot
@@ -36,6 +52,10 @@ class Standing:
         hit = self._find(body)
         if hit is None or self._owed or not hit.holds(now_s):
             return None
+        sums = hit.sums
+        if now_s >= sums.note_s:
+            sums.note_s = now_s + NOTED_EVERY_S
+            self._note(hit.table)
         hot, auditor = self._hot, self._auditor
         if hot.left <= 1 or auditor.left <= 0:
             return None

@@ -199,6 +199,10 @@ class StreamReader:
             await self._void(GapReason.LOST)
         if not (growth.added or growth.gone or view.arn != arn):
             return
+        if view.arn != arn:
+            # Whoever dies between the next step and the voiding after it is followed by nobody who
+            # knows that the stream was new. What closed shards brought is older than this.
+            await ports.effects.void(self._table)
         if await ports.streams.grow_stream(self._stream_key, arn, growth):
             await self._void(GapReason.NEW)
         await self._look()

@@ -96,7 +96,7 @@ class DoorRig:
         dispatcher = Dispatcher(replace(proxy.dispatcher._ports, reads=reads))
         emit, clock = self.events.append, self.world.clock
         tally = HitTally(emit)
-        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts, proxy.watch.note)
         at_once = AtOnce(proxy.plans, reads.near, standing, clock=clock, tally=tally)
         hits = StoreHits(proxy.plans, reads, dispatcher.answer, clock=clock, tally=tally)
         self._tell = tally.tell

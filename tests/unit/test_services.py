@@ -162,7 +162,7 @@ async def test_the_fast_door_is_there_where_it_works_and_is_wanted(
     plans = PlanMemo(world.keys, world.policy_of, bytes_max=0)
     tally = HitTally(lambda _: None)
     proxy = world.proxy()
-    standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+    standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts, proxy.watch.note)
     at_once = AtOnce(plans, lambda _: None, standing, clock=world.clock, tally=tally)
     hits = StoreHits(plans, proxy.reads, proxy.dispatcher.answer, clock=world.clock, tally=tally)
     flows = Flows(proxy.dispatcher, proxy.watch, proxy.near, proxy.hot, at_once, hits, tally)

@@ -36,7 +36,7 @@ class Held:
         plans = PlanMemo(world.keys, world.policy_of, bytes_max=1 << 20)
         self.tally = HitTally(self.events.append)
         proxy = self.proxy
-        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+        standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts, proxy.watch.note)
         self.at_once = AtOnce(plans, self.near, standing, clock=world.clock, tally=self.tally)
 
     def near(self, plan: ReadPlan) -> StandingHit | None:

@@ -18,8 +18,7 @@ from proxy.flow.events import AuditEnded
 from proxy.flow.hit_tally import HitTally
 from proxy.flow.hot_reads import Sampling
 from proxy.flow.mode_switch import ModeSwitch
-from proxy.flow.near_reads import STANDS_S
-from proxy.flow.standing import Standing
+from proxy.flow.standing import NOTED_EVERY_S, Standing
 from tests.fakes.memory_tracking import MemoryTracking
 from tests.support.flow_world import TABLE, World, key_of
 from tests.support.virtual_time import quiesce
@@ -39,9 +38,12 @@ class Process:
     def __init__(self, world: World, *, audit: float = 0.0, sampled_after: int = 1_000_000) -> None:
         world.near = NearPolicy(bytes_max=1 << 20, delta_s=DELTA_S)
         self.world = world
+        self.noted: list[str] = []
         self.proxy = proxy = world.proxy(audit=AuditPolicy(share=audit))
         proxy.hot.left = sampled_after
-        self.standing = Standing(proxy.near, proxy.hot, proxy.auditor, proxy.debts)
+        self.standing = Standing(
+            proxy.near, proxy.hot, proxy.auditor, proxy.debts, self.noted.append
+        )
         plans = PlanMemo(world.keys, world.policy_of, bytes_max=1 << 20)
         self.at_once = AtOnce(
             plans,
@@ -124,9 +126,7 @@ async def test_what_speaks_against_it_ends_it(
 
 async def test_it_ends_before_a_read_might_start_a_refresh(process: Process) -> None:
     """The read path decides about that; and about every read of a short life's second half."""
-    await process.world.clock.sleep(FRESH_S - AHEAD_MS_MAX / 1000 - STANDS_S / 2)
-    await process.fill()
-    await process.world.clock.sleep(STANDS_S / 2 - 0.1)
+    await process.world.clock.sleep(FRESH_S - AHEAD_MS_MAX / 1000 - 0.1)
     assert process.stands()
     await process.world.clock.sleep(0.2)
     assert not process.stands()
@@ -139,12 +139,17 @@ async def test_it_ends_before_a_read_might_start_a_refresh(process: Process) -> 
     assert not process.stands("short")
 
 
-async def test_it_is_judged_anew_every_minute(process: Process) -> None:
-    """Then its table is noted as read, too."""
-    await process.world.clock.sleep(STANDS_S - 0.1)
+async def test_its_table_is_noted_as_read_now_and_then(process: Process) -> None:
+    """Or nobody would notice that the table is another one meanwhile."""
+    for _ in range(3):
+        assert process.stands()
+    assert process.noted == [TABLE]
+    await process.world.clock.sleep(NOTED_EVERY_S - 0.1)
     assert process.stands()
+    assert process.noted == [TABLE]
     await process.world.clock.sleep(0.2)
-    assert not process.stands()
+    assert process.stands()
+    assert process.noted == [TABLE, TABLE]
 
 
 async def test_a_shorter_policy_ends_it_in_time(process: Process) -> None:

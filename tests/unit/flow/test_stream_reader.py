@@ -365,3 +365,18 @@ async def test_all_older_shards_being_done_the_table_is_void_all_the_same(
     await rig.until(lambda: gaps(reading) == [GapReason.NEW])
     assert all(each.checkpoint.start is Start.DONE for each in rig.shards().values())
     assert (await proxy.get("a")).outcome is Outcome.MISS
+
+
+async def test_who_dies_after_it_learned_of_a_new_stream_leaves_its_table_void(
+    world: World, rig: StreamRig
+) -> None:
+    """Nobody after it knows that the stream was new; here its own reply is lost instead."""
+    proxy, reading = world.proxy(), rig.reading()
+    world.put_elsewhere("a", "0")
+    await proxy.get("a")
+    rig.stream.disable()
+    reading.store.lose_next_reply(step="grow_stream")
+    start(reading)
+    await rig.until(lambda: bool(rig.shards()))
+    await world.clock.sleep(5.0)
+    assert (await proxy.get("a")).outcome is Outcome.MISS
