@@ -31,6 +31,7 @@ from proxy.core.record import EntryDraft
 from proxy.core.stream_records import RecordResult
 from proxy.core.values import Layout, TableName
 from proxy.edge.clock import SystemClock
+from proxy.edge.log import configure
 from proxy.edge.redis_store import RedisStore
 from proxy.edge.redis_stream_store import RedisStreamStore
 from proxy.embedded.dynamodb import start_ministack
@@ -197,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9, help="batches of each kind")
     parser.add_argument("--writes", type=int, default=25, help="writes past the proxy, each way")
     given = parser.parse_args(arguments)
+    configure("error")  # the proxies run in this process, and what is printed is the result
     result = run(rounds=given.rounds, writes=given.writes)
     for name in ("applied", "until_fresh_by_idle_poll_s"):
         for what, figures in result[name].items():
