@@ -148,7 +148,12 @@ def _near_profiles() -> Iterator[Profile]:
         )
         yield Profile(
             f"near-eventual-{mode}",
-            common | {"defaults.level": ("eventual",), "defaults.fresh_ttl_s": (5.0,)},
+            common
+            | {
+                "defaults.level": ("eventual",),
+                "defaults.fresh_ttl_s": (5.0,),
+                "defaults.negative_ttl_s": (5.0,),
+            },
             ("evict", "purge", "pause", "drop_wire"),
             Weather(upstream_throttled=0.1, lag_s=LAG_S),
             (partial(older_than, age_s_max=5.0 + GRACE_S + LAG_S + DELTA_S), not_settled),
