@@ -30,7 +30,7 @@ CORE: Final = [
     "batch_answer", "json_cursor", "batch_fetch",
     "cache_status", "partiql", "written_items", "table_writes", "write_outcomes", "write_through",
     "drafting", "packing", "hits", "near_copy", "near_cache", "near_rules", "hot_keys",
-    "stream_records", "lambda_batch", "stream_answers", "stream_lag",
+    "stream_records", "lambda_batch", "stream_answers", "stream_lag", "shard_progress",
     "refresh_ahead", "read_plan", "plan", "plan_memo", "request_head", "spans", "head_layout",
     "catalogue",
 ]

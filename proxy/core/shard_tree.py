@@ -146,13 +146,14 @@ class Kept:
 
     Args:
         lease_s: how much longer it holds the shard; 0 gives it back.
-        behind_s: how long ago all changes were applied that the shard had then; None leaves it as
-            it was.
+        as_of_ms: all of the shard's changes before this time were applied; on the store's clock,
+            for a step that waits in a store that was stopped must not look younger than it is. 0
+            leaves what is known.
         checkpoint: where to go on; None leaves it.
     """
 
     lease_s: float
-    behind_s: float | None = None
+    as_of_ms: int = 0
     checkpoint: Checkpoint | None = None
 
 

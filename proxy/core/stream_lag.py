@@ -3,7 +3,8 @@
 *Lag* is how long ago all changes of a table were known to be applied, by the store's clock: the
 least of its shards. A shard that was read to its end is as of the moment it was asked; one that
 gave records is as of the last one's creation, as DynamoDB's own clock tells both
-(ApproximateCreationDateTime and the answer's Date, whole seconds each).
+(ApproximateCreationDateTime and the answer's Date, whole seconds each). Which of the two holds is
+said by `proxy.core.shard_progress`.
 Nobody reading makes the lag grow by itself; so does a proxy that cannot see the store's record.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import floor
 
 from proxy.core.policy import TablePolicy
 from proxy.core.shard_tree import StreamView
@@ -40,20 +42,30 @@ class LagPolicy:
     short_ttl_s: float = 5.0
 
 
-def lag_of(view: StreamView) -> float | None:
-    """Return a table's lag in seconds; None while some of its shards was never read."""
-    as_of_ms = view.as_of_ms()
-    return max(0.0, (view.now_ms - as_of_ms) / 1000) if as_of_ms else None
-
-
-def behind_s(created_s: float | None, now_s: float) -> float:
-    """Return how far behind a reader is that just got a record, by DynamoDB's clock.
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A look at a stream's record by a process, whose own clock says when.
 
     Args:
-        created_s: when the last record came about; None where it does not say, which counts as now.
-        now_s: when the answer was made.
+        view: what was seen.
+        asked_s: when the look was sent.
+        told_s: when its answer was there.
     """
-    return max(0.0, now_s - created_s) if created_s is not None else 0.0
+
+    view: StreamView
+    asked_s: float
+    told_s: float
+
+    def lag_s(self, now_s: float) -> float | None:
+        """Return a table's lag now, or a little more; None while some shard was never read."""
+        view, as_of_ms = self.view, self.view.as_of_ms()
+        if not as_of_ms:
+            return None
+        return max(0.0, (view.now_ms - as_of_ms) / 1000) + now_s - self.asked_s
+
+    def store_ms(self, at_s: float) -> int:
+        """Return what the store's clock shows at a moment of this process's, or a little less."""
+        return self.view.now_ms + floor((at_s - self.told_s) * 1000)
 
 
 def is_over(lag_s: float | None, policy: LagPolicy) -> bool:

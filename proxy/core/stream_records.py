@@ -48,6 +48,7 @@ class GapReason(StrEnum):
     NEW = "new"  # nothing is known of the stream: read for the first time, another, or forgotten
     TRIMMED = "trimmed"  # DynamoDB dropped records before they were read
     LOST = "lost"  # a shard is not there any more, and was not read to its end
+    UNREAD = "unread"  # nobody read for so long that records may have been dropped
     REFUSED = "refused"  # the store refused records of it again and again
 
 

@@ -110,12 +110,11 @@ class RedisStreamStore:
 
     async def keep_shard(self, stream_key: CacheKey, lease: Lease, kept: Kept) -> bool:
         """Keep a checkpoint and a lease."""
-        behind_ms = -1 if kept.behind_s is None else milliseconds(kept.behind_s)
         at = kept.checkpoint
         start, sequence = (at.start.value, at.sequence) if at is not None else ("", "")
         holds = lease.shard_id, lease.reader, lease.fence
         lease_ms = milliseconds(kept.lease_s)
-        words = (*holds, lease_ms, behind_ms, start, sequence)
+        words = (*holds, lease_ms, kept.as_of_ms, start, sequence)
         return bool(await self._step(stream_key, "keep", *words))
 
     async def park(self, parked_key: CacheKey, parked: bytes) -> int:

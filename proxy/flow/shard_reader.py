@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.errors import StoreUnavailable
-from proxy.core.shard_tree import Checkpoint, Kept, Lease, Start, Step
+from proxy.core.shard_progress import ShardProgress, may_have_missed
+from proxy.core.shard_tree import Kept, Lease, ShardState, Start, Step
 from proxy.core.stream_answers import StreamRefused, StreamTrouble
-from proxy.core.stream_lag import behind_s
 from proxy.core.stream_records import (
     GapReason,
     PoisonReason,
@@ -92,7 +92,8 @@ class ShardReader:
         table: whose stream it is of.
         arn: the stream.
         lease: what this process holds.
-        checkpoint: where to go on.
+        state: the shard as it was when it was taken over.
+        store_ms: returns the store's time at a moment of this process's clock, or a little less.
 
     Attributes:
         leaving: whether it is to give the shard up after its batch.
@@ -106,13 +107,17 @@ class ShardReader:
         *,
         arn: str,
         lease: Lease,
-        checkpoint: Checkpoint,
+        state: ShardState,
+        store_ms: Callable[[float], int],
     ) -> None:
         self._ports = ports
         self._table = table
         self._arn = arn
         self._lease = lease
-        self._at = checkpoint
+        self._at = state.checkpoint
+        self._as_of_ms = state.as_of_ms
+        self._store_ms = store_ms
+        self._progress = ShardProgress(ports.pace.idle_poll_s)
         self._stream_key = ports.keys.stream_key(table)
         self._parking = Parking(ports.streams, keys=ports.keys, emit=ports.emit)
         self._failures = 0
@@ -156,10 +161,16 @@ class ShardReader:
         """Return an iterator at the checkpoint; at the latest end all that is older is voided."""
         client, shard_id = self._ports.client, self._lease.shard_id
         asked_s = self._ports.clock.monotonic_s()
+        latest = self._at.start is Start.LATEST
+        if not latest and may_have_missed(self._as_of_ms, self._store_ms(asked_s)):
+            await self._void(GapReason.UNREAD)
+            await self._keep(as_of_s=asked_s)
         iterator = await client.iterator(self._table, self._arn, shard_id, self._at)
-        if self._at.start is Start.LATEST:
+        self._progress.moved()
+        if latest:
             await self._void(GapReason.NEW)
             self._at = self._at.after(Step.POSITIONED)
+            self._progress.moved(asked_s)
             await self._keep(as_of_s=asked_s)
         return iterator
 
@@ -170,9 +181,11 @@ class ShardReader:
             await self._apply(records)
             created_s, sequence = _place(records)
             self._at = self._at.after(Step.APPLIED, sequence) if sequence else self._at
-        self.iterator_age_s = behind_s(created_s, got.now_s)
-        as_of_s = asked_s - self.iterator_age_s
-        if got.batch.iterator is None:
+        age_s = max(0.0, got.now_s - created_s) if created_s is not None else None
+        self.iterator_age_s = age_s or 0.0
+        closed = got.batch.iterator is None
+        as_of_s = self._progress.answered(asked_s, age_s, closed=closed)
+        if closed:
             self._at = self._at.after(Step.EXHAUSTED)
             await self._keep(as_of_s=as_of_s, lease_s=0.0)
         else:
@@ -185,11 +198,12 @@ class ShardReader:
             return None
         gone = trouble is StreamTrouble.GONE
         if gone or (trouble is StreamTrouble.TRIMMED and self._at.start is not Start.LATEST):
+            voided_s = self._ports.clock.monotonic_s()
             await self._void(GapReason.LOST if gone else GapReason.TRIMMED)
             if self._at.start is Start.LATEST:
                 self._at = self._at.after(Step.POSITIONED)
             self._at = self._at.after(Step.EXHAUSTED if gone else Step.TRIMMED)
-            await self._keep(lease_s=0.0 if gone else None)
+            await self._keep(as_of_s=voided_s, lease_s=0.0 if gone else None)
             if not gone:
                 await self._back_off()
             return None
@@ -198,7 +212,7 @@ class ShardReader:
 
     async def _pause(self, got: Got, asked_s: float) -> None:
         """Wait as long as the shard's limits want, longer while it brings nothing."""
-        if got.batch.records:
+        if got.batch.records or self._progress.is_far:
             self._idle_s = POLL_S
         wait_s = max(self._idle_s, got.size_bytes / BYTES_PER_S)
         self._idle_s = max(POLL_S, min(2 * self._idle_s, self._ports.pace.idle_poll_s))
@@ -249,23 +263,18 @@ class ShardReader:
         """Keep the place and the lease.
 
         Args:
-            as_of_s: when all changes were applied that the shard had then (monotonic); None leaves
-                what is known.
+            as_of_s: all of the shard's changes before this moment (monotonic) were applied; None
+                leaves what is known.
             lease_s: how long to hold the shard, None for as long as ever.
 
         Raises:
             LeaseLostError: somebody else has the shard.
         """
         lease_s = self._ports.pace.lease_s if lease_s is None else lease_s
-        streams, key, clock = self._ports.streams, self._stream_key, self._ports.clock
-
-        async def keep() -> bool:
-            # Anew with each try: while the store is out, the shard falls behind.
-            late_s = None if as_of_s is None else clock.monotonic_s() - as_of_s
-            kept = Kept(lease_s, late_s, self._at)
-            return await streams.keep_shard(key, self._lease, kept)
-
-        if not await self._surely(keep):
+        if as_of_s is not None:
+            self._as_of_ms = self._store_ms(as_of_s)
+        keep, kept = self._ports.streams.keep_shard, Kept(lease_s, self._as_of_ms, self._at)
+        if not await self._surely(lambda: keep(self._stream_key, self._lease, kept)):
             raise LeaseLostError
 
     async def _surely(self, step: Callable[[], Awaitable[T]]) -> T:

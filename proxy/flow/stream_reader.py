@@ -15,7 +15,7 @@ from typing import Final
 from proxy.core.errors import StoreUnavailable
 from proxy.core.shard_tree import Lease, StreamView, childless, grow, share
 from proxy.core.stream_answers import StreamRefused, StreamTrouble
-from proxy.core.stream_lag import lag_of
+from proxy.core.stream_lag import Sighting
 from proxy.core.stream_records import GapReason
 from proxy.core.values import TableName, Token
 from proxy.flow.events import StreamGap, StreamTroubled
@@ -99,8 +99,7 @@ class StreamReader:
         self._looks_for_children = 0
         self._leaving = False
         self._state = UNKNOWN
-        self._view: StreamView | None = None
-        self._viewed_s = 0.0
+        self._seen: Sighting | None = None
 
     async def watch(self) -> None:
         """Look, for ever; cancel to stop."""
@@ -117,14 +116,12 @@ class StreamReader:
     @property
     def lag_s(self) -> float | None:
         """How far the table is behind now, as far as this process knows."""
-        lag_s = lag_of(self._view) if self._view is not None else None
-        if lag_s is None:
-            return None
-        return lag_s + self._ports.clock.monotonic_s() - self._viewed_s
+        seen = self._seen
+        return seen.lag_s(self._ports.clock.monotonic_s()) if seen is not None else None
 
     def status(self) -> StreamStatus:
         """Return what is known now."""
-        view = self._view
+        view = self._seen.view if self._seen is not None else None
         return StreamStatus(
             state=self._state,
             lag_s=self.lag_s,
@@ -151,7 +148,7 @@ class StreamReader:
             present_s=_PRESENT_LOOKS * pace.look_s,
             discover_s=pace.discover_s,
         )
-        self._view, self._viewed_s = view, asked_s
+        self._seen = Sighting(view, asked_s, self._ports.clock.monotonic_s())
         if reader is None:
             return
         if (view.due or self._discover_soon or self._awaits_children(view)) and (
@@ -231,12 +228,17 @@ class StreamReader:
             return
         lease = Lease(shard_id, reader, state.fence)
         held = ShardReader(
-            self._ports, self._table, arn=arn, lease=lease, checkpoint=state.checkpoint
+            self._ports, self._table, arn=arn, lease=lease, state=state, store_ms=self._store_ms
         )
         if self._leaving:
             held.leave()
         self._held[shard_id] = held
         self._tasks.spawn(self._read(shard_id, held), "stream shard")
+
+    def _store_ms(self, at_s: float) -> int:
+        """Return the store's time at a moment of this process's."""
+        assert self._seen is not None, "whoever holds a shard has looked"
+        return self._seen.store_ms(at_s)
 
     async def _read(self, shard_id: str, held: ShardReader) -> None:
         try:

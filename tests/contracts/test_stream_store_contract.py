@@ -246,10 +246,12 @@ async def test_a_shard_added_later_begins_at_its_horizon_as_of_its_parents_end(
     await world.grow(root("a"))
     claimed = await world.claim("a")
     assert claimed is not None
-    await world.keep(Lease("a", ME, claimed.fence), Kept(LONG_S, 1.0))
+    now_ms = (await world.look()).now_ms
+    await world.keep(Lease("a", ME, claimed.fence), Kept(LONG_S, now_ms - 1000))
     assert not await world.grow(NewShard("b", "a", Start.LATEST), NewShard("c", None, Start.DONE))
     seen = (await world.look()).shards
-    assert seen["b"] == ShardState("a", Checkpoint(Start.HORIZON), as_of_ms=seen["a"].as_of_ms)
+    assert seen["a"].as_of_ms == now_ms - 1000
+    assert seen["b"] == ShardState("a", Checkpoint(Start.HORIZON), as_of_ms=now_ms - 1000)
     assert seen["c"] == ShardState(None, Checkpoint(Start.HORIZON))
 
 
@@ -315,14 +317,14 @@ async def test_a_lease_that_ended_is_taken_over(world: World) -> None:
     await world.grow(root("a", Start.HORIZON))
     await world.claim("a", ME)
     first = Lease("a", ME, 1)
-    assert await world.keep(first, Kept(0.001, 0.0, Checkpoint(Start.AFTER, "17")))
+    assert await world.keep(first, Kept(0.001, 0, Checkpoint(Start.AFTER, "17")))
     while (await world.look()).held_by(ME):
         pass
     taken = await world.claim("a", YOU)
     assert taken is not None
     assert (taken.fence, taken.holder) == (2, YOU)
     assert taken.checkpoint == Checkpoint(Start.AFTER, "17")
-    assert not await world.keep(first, Kept(LONG_S, 0.0, Checkpoint(Start.AFTER, "18")))
+    assert not await world.keep(first, Kept(LONG_S, 0, Checkpoint(Start.AFTER, "18")))
     assert await world.shard("a") == taken
 
 
@@ -341,21 +343,30 @@ async def test_keeping_changes_what_it_says(world: World) -> None:
     await world.grow(root("a", Start.HORIZON))
     await world.claim("a")
     lease = Lease("a", ME, 1)
-    before_ms = (await world.look()).now_ms
-    assert await world.keep(lease, Kept(LONG_S, behind_s=2.0))
-    kept, now_ms = await world.shard("a"), (await world.look()).now_ms
-    assert before_ms - 2000 <= kept.as_of_ms <= now_ms - 2000
-    assert kept.checkpoint == Checkpoint(Start.HORIZON)
+    as_of_ms = (await world.look()).now_ms - 2000
+    assert await world.keep(lease, Kept(LONG_S, as_of_ms))
+    kept = await world.shard("a")
+    assert (kept.as_of_ms, kept.checkpoint) == (as_of_ms, Checkpoint(Start.HORIZON))
     assert await world.keep(lease, Kept(LONG_S, checkpoint=Checkpoint(Start.AFTER, "5")))
     after = await world.shard("a")
     assert (after.as_of_ms, after.checkpoint) == (kept.as_of_ms, Checkpoint(Start.AFTER, "5"))
+
+
+async def test_no_shard_is_as_of_the_future(world: World) -> None:
+    """Whatever a reader with another primary's clock believes."""
+    await world.grow(root("a", Start.HORIZON))
+    await world.claim("a")
+    before_ms = (await world.look()).now_ms
+    assert await world.keep(Lease("a", ME, 1), Kept(LONG_S, before_ms + 3_600_000))
+    kept = await world.shard("a")
+    assert before_ms <= kept.as_of_ms <= (await world.look()).now_ms
 
 
 async def test_a_shard_is_given_back(world: World) -> None:
     """Anybody may have it at once, from where it was left."""
     await world.grow(root("a", Start.HORIZON))
     await world.claim("a")
-    assert await world.keep(Lease("a", ME, 1), Kept(0.0, 1.0, Checkpoint(Start.AFTER, "5")))
+    assert await world.keep(Lease("a", ME, 1), Kept(0.0, 0, Checkpoint(Start.AFTER, "5")))
     assert (await world.shard("a")).holder is None
     assert not await world.keep(Lease("a", ME, 1), Kept(LONG_S))
     taken = await world.claim("a", YOU)
@@ -368,7 +379,7 @@ async def test_a_child_is_free_once_its_parent_is_done(world: World) -> None:
     await world.grow(root("a", Start.HORIZON), NewShard("b", "a", Start.HORIZON))
     await world.claim("a")
     assert await world.claim("b", YOU) is None
-    assert await world.keep(Lease("a", ME, 1), Kept(0.0, 0.0, Checkpoint(Start.DONE)))
+    assert await world.keep(Lease("a", ME, 1), Kept(0.0, 0, Checkpoint(Start.DONE)))
     assert await world.claim("b", YOU) is not None
 
 

@@ -96,7 +96,8 @@ class FakeStream:
 
     `status` is ENABLED, DISABLING or DISABLED; of a stream that is DISABLED every shard is closed,
     and a day later it is gone (`is_gone`). `lag_s` delays records, `hold` stops them until
-    `release`. `empty_pages` is how many of the next GetRecords find nothing, whatever there is.
+    `release`. `way` is how many GetRecords an iterator takes that does not begin at the latest end
+    until it finds what there is.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class FakeStream:
         self.created_s = wall_s()
         self.status = "ENABLED"
         self.lag_s = 0.0
-        self.empty_pages = 0
+        self.way = 0
         self.shards: dict[str, Shard] = {}
         self._wall_s = wall_s
         self._numbers = 0

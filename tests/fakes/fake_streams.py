@@ -44,18 +44,26 @@ class Call:
 
 @dataclass(frozen=True)
 class _Iterator:
-    """What a token stands for: the next record's least sequence number, and when it was given."""
+    """What a token stands for.
+
+    Args:
+        sequence: the next record's least sequence number.
+        given_s: when it was given.
+        series: of how many that expired together.
+        way: how many answers it takes until records are found.
+    """
 
     arn: str
     shard_id: str
     sequence: int
     given_s: float
     series: int
+    way: int
 
     @property
     def token(self) -> str:
         """Return what clients get: opaque to them, and of no use at another fake."""
-        content = [self.shard_id, self.sequence, self.given_s, self.series]
+        content = [self.shard_id, self.sequence, self.given_s, self.series, self.way]
         return f"{self.arn}|1|{base64.b64encode(json.dumps(content).encode()).decode()}"
 
     @classmethod
@@ -63,10 +71,10 @@ class _Iterator:
         """Return what a token stands for, or refuse it."""
         try:
             arn, _, coded = str(token).split("|")
-            shard_id, sequence, given_s, series = json.loads(base64.b64decode(coded))
+            shard_id, sequence, given_s, series, way = json.loads(base64.b64decode(coded))
         except ValueError:
             raise DynamoError(VALIDATION, "Invalid ShardIterator") from None
-        return cls(arn, shard_id, sequence, given_s, series)
+        return cls(arn, shard_id, sequence, given_s, series, way)
 
 
 class FakeStreams:
@@ -192,7 +200,8 @@ class FakeStreams:
         else:
             sequence = _asked_number(shard, body.get("SequenceNumber"))
             sequence += kind == "AFTER_SEQUENCE_NUMBER"
-        return {"ShardIterator": self._iterator(stream, shard, sequence)}
+        way = 0 if kind == "LATEST" else stream.way
+        return {"ShardIterator": self._iterator(stream, shard, sequence, way)}
 
     def _get_records(self, body: Json) -> Json:
         limit = _limit(body, PAGE_RECORDS_MAX)
@@ -205,15 +214,15 @@ class FakeStreams:
             raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
         self._check_rate(shard)
         found = shard.visible_from(given.sequence)[:limit]
-        if stream.empty_pages:
-            stream.empty_pages -= 1
+        if given.way:
             found = []
         page, size = _within_size(found)
         self.calls.append(Call(self._wall_s(), shard.shard_id, size))
         after = page[-1].sequence + 1 if page else given.sequence
         reply: Json = {"Records": [record.shown for record in page]}
         if shard.is_open or shard.has_from(after):
-            reply["NextShardIterator"] = self._iterator(stream, shard, after)
+            way = max(0, given.way - 1)
+            reply["NextShardIterator"] = self._iterator(stream, shard, after, way)
         return reply
 
     def _alive(self) -> list[str]:
@@ -227,9 +236,9 @@ class FakeStreams:
             raise DynamoError(SERVICE + "ResourceNotFoundException", text)
         return stream
 
-    def _iterator(self, stream: FakeStream, shard: Shard, sequence: int) -> str:
+    def _iterator(self, stream: FakeStream, shard: Shard, sequence: int, way: int) -> str:
         now_s = self._wall_s()
-        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, self._series).token
+        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, self._series, way).token
 
     def _check_rate(self, shard: Shard) -> None:
         if not self.limited:

@@ -157,8 +157,8 @@ class MemoryStreamStore:
                 return False
             if kept.checkpoint is not None:
                 state = replace(state, checkpoint=kept.checkpoint)
-            if kept.behind_s is not None:
-                state = replace(state, as_of_ms=now_ms - round(kept.behind_s * 1000))
+            if kept.as_of_ms:
+                state = replace(state, as_of_ms=min(kept.as_of_ms, now_ms))
             if kept.lease_s > 0:
                 state = replace(state, deadline_ms=now_ms + round(kept.lease_s * 1000))
             else:

@@ -181,6 +181,7 @@ STREAM_FAULTS: Final = (
     "split",
     "expire_iterators",
     "trim",
+    "lengthen_way",
     "hold_stream",
     "turn_stream",
     "refuse_streams",

@@ -18,6 +18,8 @@ from proxy.core.cache_status import cache_status
 from proxy.core.hits import Hit
 from proxy.core.record import Pending, decode_record
 from proxy.core.request import DATA_TARGET_PREFIX, Answer, ClientRequest
+from proxy.core.shard_progress import EMPTY_ANSWERS
+from proxy.core.shard_tree import Start
 from proxy.core.values import Outcome
 from proxy.flow.at_once import AtOnce
 from proxy.flow.debts import Debts
@@ -452,8 +454,22 @@ class Run:
         self._upstream.tables.streams.expire_iterators()
 
     def trim(self) -> None:
-        """Drop all records that can be read: a gap to whoever has not read them."""
-        self._upstream.tables.stream(TABLE).trim()
+        """Drop all records that can be read: a gap to whoever has not read them.
+
+        Not in shards that nobody has begun, whose readers would not be told. DynamoDB does so after
+        a day, which is told from the time alone (`may_have_missed`).
+        """
+        known = self._store.streams.hashes[self._keys.stream_key(TABLE)].shards
+        begun = {
+            shard_id
+            for shard_id, state in known.items()
+            if state.checkpoint.start in {Start.AFTER, Start.DONE}
+        }
+        self._upstream.tables.stream(TABLE).trim(shards=begun)
+
+    def lengthen_way(self) -> None:
+        """Let readers that do not begin at the end go through parts without records."""
+        self._upstream.tables.stream(TABLE).way = self._chances.randrange(EMPTY_ANSWERS)
 
     def hold_stream(self) -> None:
         """Show no records for a while."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from proxy.core.errors import StoreFailure
 from proxy.core.policy import FencePolicy
+from proxy.core.shard_progress import EMPTY_ANSWERS
 from proxy.core.shard_tree import Start
 from tests.fakes.fake_stream import FakeStream, Shard
 from tests.fakes.fake_stream_records import unknown_event_name, without_keys
@@ -152,6 +153,7 @@ class StreamSimulation:
             (1, self._spoil),
             (1, self._stream_anew),
             (1, self._pause_upstream),
+            (1, self._way),
         ]
         weights = [weight for weight, _ in kinds]
         (chosen,) = self.chances.choices([step for _, step in kinds], weights)
@@ -261,6 +263,10 @@ class StreamSimulation:
         await self.world.clock.sleep(self.chances.uniform(0.1, 15.0))
         gate.release()
         self.world.upstream.keep_held(gate)
+
+    def _way(self) -> None:
+        """Let readers go through parts without records, wherever they begin but at the end."""
+        self.rig.stream.way = self.chances.choice([0, 3, EMPTY_ANSWERS - 1])
 
     def _start_reader(self) -> None:
         reading = self.rig.reading()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final
 
 import pytest
 
-from proxy.core.shard_tree import (
-    Checkpoint,
-    Start,
-    StreamView,
-)
+from proxy.core import shard_progress
+from proxy.core.shard_tree import Checkpoint, Kept, Start, StreamView
 from proxy.flow import stream_effects
-from proxy.flow.shard_reader import ShardReader
+from proxy.flow.shard_reader import LeaseLostError, ShardReader
 from proxy.flow.stream_client import StreamClient
 from proxy.flow.stream_effects import Applied, StreamEffects
 from tests.sim.stream_simulation import simulate_stream
@@ -57,28 +55,29 @@ def _forget_unseen_children(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StreamView, "as_of_ms", as_of_ms)
 
 
-class _AsOf(float):
-    """A moment that stays as far away as it was."""
-
-    behind_s = 0.0
-
-    def __rsub__(self, _now_s: float) -> float:
-        return self.behind_s
-
-
 def _keep_an_old_lag(patch: pytest.MonkeyPatch) -> None:
-    keep = ShardReader._keep
-
-    async def kept(
-        reader: ShardReader, *, as_of_s: float | None = None, lease_s: float | None = None
+    async def keep(
+        reader: Any, *, as_of_s: float | None = None, lease_s: float | None = None
     ) -> None:
-        if as_of_s is not None:
-            fixed = _AsOf(as_of_s)
-            fixed.behind_s = reader._ports.clock.monotonic_s() - as_of_s
-            as_of_s = fixed
-        await keep(reader, as_of_s=as_of_s, lease_s=lease_s)
+        now_s, lease_s = reader._ports.clock.monotonic_s, lease_s or reader._ports.pace.lease_s
+        late_s = None if as_of_s is None else now_s() - as_of_s
 
-    patch.setattr(ShardReader, "_keep", kept)
+        def step() -> Awaitable[bool]:
+            as_of_ms = 0 if late_s is None else reader._store_ms(now_s() - late_s)
+            kept = Kept(lease_s, as_of_ms, reader._at)
+            kept_there: Awaitable[bool] = reader._ports.streams.keep_shard(
+                reader._stream_key, reader._lease, kept
+            )
+            return kept_there
+
+        if not await reader._surely(step):
+            raise LeaseLostError
+
+    patch.setattr(ShardReader, "_keep", keep)
+
+
+def _believe_empty_answers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(shard_progress, "NEAR_S", inf)
 
 
 def _void_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -110,6 +109,7 @@ def _go_on_at_the_end(patch: pytest.MonkeyPatch) -> None:
 RULES: Final = (
     Rule("shards that nobody has seen hold the lag up", _forget_unseen_children),
     Rule("what is kept late is late", _keep_an_old_lag, first_seed=90),
+    Rule("an answer without records proves nothing to who is far away", _believe_empty_answers),
     Rule("gaps void the table", _void_nothing),
     Rule(
         "a place is kept after what is before it took effect",

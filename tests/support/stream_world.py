@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Final, TypeVar
 
 from proxy.core.shard_tree import Checkpoint, Lease, ShardState, StreamView
@@ -83,7 +84,13 @@ class Reading:
         """Return the reader of a claimed shard."""
         lease = Lease(shard_id, self.token, state.fence)
         arn = self.rig.stream.arn
-        return ShardReader(self.ports, TABLE, arn=arn, lease=lease, checkpoint=state.checkpoint)
+        return ShardReader(
+            self.ports, TABLE, arn=arn, lease=lease, state=state, store_ms=self.store_ms
+        )
+
+    def store_ms(self, at_s: float) -> int:
+        """Return the store's time at a moment."""
+        return self.store.now_ms() - ceil((self.ports.clock.monotonic_s() - at_s) * 1000)
 
     def told(self, kind: type[E]) -> list[E]:
         """Return the events of one kind, oldest first."""
@@ -146,7 +153,8 @@ class StreamRig:
         """Let the store know a shard of the stream."""
         hashed = self.streams.hashes[self.stream_key]
         hashed.arn = self.stream.arn
-        hashed.shards[shard_id] = ShardState(parent, checkpoint)
+        now_ms = self.world.store.now_ms()
+        hashed.shards[shard_id] = ShardState(parent, checkpoint, as_of_ms=now_ms)
 
     def take_over(self, shard_id: str) -> None:
         """Let another process have a shard."""

@@ -7,7 +7,7 @@
 --   grow:  arn, the number of shards gone, their ids, then id, parent, start of each new one. Another ARN forgets all
 --          shards; otherwise a new one begins at its horizon. Replies 1 where the stream is new, else 0.
 --   claim: shard, reader, lease ms. Replies the shard's field where the reader has it now, else 0.
---   keep:  shard, reader, fence, lease ms (0 gives it back), behind ms (-1: as before), start ('': as before), sequence.
+--   keep:  shard, reader, fence, lease ms (0 gives it back), as of (0: as before), start ('': as before), sequence.
 --          Replies 1, or 0 to whoever is not the holder under that fence: nothing was kept.
 local step, keep_ms = ARGV[1], ARGV[2]
 local NOBODY = string.rep('\0', 16)
@@ -105,9 +105,9 @@ end
 function steps.keep()
   local id, shard = ARGV[3], get_shard(ARGV[3])
   if not shard or shard.holder ~= ARGV[4] or shard.fence ~= tonumber(ARGV[5]) then return 0 end
-  local lease_ms, behind_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+  local lease_ms, as_of = tonumber(ARGV[6]), tonumber(ARGV[7])
   if ARGV[8] ~= '' then shard.start, shard.sequence = ARGV[8], ARGV[9] end
-  if behind_ms >= 0 then shard.as_of = now - behind_ms end
+  if as_of > 0 then shard.as_of = math.min(as_of, now) end
   shard.deadline = now + lease_ms
   if lease_ms == 0 then shard.holder, shard.deadline = NOBODY, 0 end
   put_shard(id, shard)

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.policy import QueryPolicy, TablePolicy
 from proxy.core.shard_tree import Checkpoint, ShardState, Start, StreamView
-from proxy.core.stream_lag import LagPolicy, OverLag, behind_s, degraded, is_over, lag_of
+from proxy.core.stream_lag import LagPolicy, OverLag, Sighting, degraded, is_over
 from proxy.core.values import Mode
 
 TABLE = TablePolicy(queries=QueryPolicy(enabled=True))
@@ -20,25 +20,24 @@ def test_the_lag_is_that_of_the_shard_furthest_behind() -> None:
         "a": ShardState(None, Checkpoint(Start.HORIZON), as_of_ms=9_000),
         "b": ShardState(None, Checkpoint(Start.HORIZON), as_of_ms=7_500),
     }
-    assert lag_of(StreamView("arn", 10_000, shards)) == 2.5
-    assert lag_of(StreamView("arn", 5_000, shards)) == 0.0
+    assert Sighting(StreamView("arn", 10_000, shards), 1.0, 2.0).lag_s(1.0) == 2.5
+    assert Sighting(StreamView("arn", 5_000, shards), 1.0, 2.0).lag_s(1.0) == 0.0
 
 
 def test_a_shard_that_was_never_read_makes_the_lag_unknown() -> None:
     """So does a stream without shards."""
     shards = {"a": ShardState(None, Checkpoint(Start.LATEST))}
-    assert lag_of(StreamView("arn", 10_000, shards)) is None
-    assert lag_of(StreamView("", 10_000, {})) is None
+    assert Sighting(StreamView("arn", 10_000, shards), 1.0, 2.0).lag_s(1.0) is None
+    assert Sighting(StreamView("", 10_000, {}), 1.0, 2.0).lag_s(1.0) is None
 
 
-@pytest.mark.parametrize(
-    ("created_s", "now_s", "behind"), [(10.0, 12.0, 2.0), (12.0, 10.0, 0.0), (None, 10.0, 0.0)]
-)
-def test_a_record_is_as_old_as_dynamodb_says(
-    created_s: float | None, now_s: float, behind: float
-) -> None:
-    """Never younger than now."""
-    assert behind_s(created_s, now_s) == behind
+def test_a_look_says_no_more_than_it_can() -> None:
+    """The store's clock was read between question and answer: lags are more, its time is less."""
+    shards = {"a": ShardState(None, Checkpoint(Start.HORIZON), as_of_ms=9_000)}
+    seen = Sighting(StreamView("arn", 10_000, shards), 1.0, 1.5)
+    assert seen.lag_s(2.0) == 2.0
+    assert seen.store_ms(2.0) == 10_500
+    assert seen.store_ms(1.2501) == 9_750
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,11 @@ async def test_a_shard_comes_back_as_it_was_kept(live: LiveLanes) -> None:
     claimed = await streams.claim_shard(STREAM, "a", ME, lease_s=9.0)
     assert claimed is not None
     at = Checkpoint(Start.AFTER, "17")
-    assert await streams.keep_shard(STREAM, Lease("a", ME, 1), Kept(9.0, 0.5, at))
+    assert await streams.keep_shard(STREAM, Lease("a", ME, 1), Kept(9.0, 1_700_000_000_000, at))
     seen = await streams.look_at_stream(STREAM, ME, present_s=9.0, discover_s=9.0)
     assert (seen.arn, seen.due, seen.readers) == ("arn", True, frozenset({ME}))
-    assert (seen.shards["a"].checkpoint, seen.shards["a"].fence) == (at, 1)
+    shard = seen.shards["a"]
+    assert (shard.checkpoint, shard.fence, shard.as_of_ms) == (at, 1, 1_700_000_000_000)
     assert (seen.shards["b"].parent, seen.shards["b"].holder) == ("a", None)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxy.core.errors import StoreFailure
+from proxy.core.shard_progress import EMPTY_ANSWERS
 from proxy.core.shard_tree import Checkpoint, Start
 from proxy.core.stream_answers import StreamTrouble
 from proxy.core.stream_records import GapReason, PoisonReason, RecordResult
@@ -120,6 +122,57 @@ async def test_a_shard_is_as_of_its_last_look(world: World, rig: StreamRig) -> N
     assert shard.iterator_age_s == 0.0
 
 
+async def test_an_answer_without_records_proves_nothing_to_who_comes_from_afar(
+    world: World, rig: StreamRig
+) -> None:
+    """DynamoDB gives some on the way to the records, and does not say that it was not the end."""
+    put_elsewhere(rig, "a")
+    await world.clock.sleep(600.0)
+    rig.stream.way = EMPTY_ANSWERS - 1
+    asked_ms = world.store.now_ms()
+    reading, _, shard_id = await started(rig)
+    calls = world.upstream.tables.streams.calls
+    await rig.until(lambda: len(calls) == EMPTY_ANSWERS - 1)
+    assert rig.shards()[shard_id].as_of_ms == asked_ms
+    assert not reading.done()
+    await rig.until(lambda: reading.done() == 1)
+    assert world.store.now_ms() - asked_ms < EMPTY_ANSWERS * 1000 * POLL_S
+    await rig.until(lambda: rig.shards()[shard_id].as_of_ms > asked_ms)
+    assert len(calls) == 2 * EMPTY_ANSWERS
+
+
+async def test_who_goes_on_after_a_day_voids_the_table(world: World, rig: StreamRig) -> None:
+    """At a horizon DynamoDB does not tell that records are lost."""
+    world.policy = replace(world.policy, negative_ttl_s=1e6)
+    proxy = world.proxy()
+    await proxy.get("a")
+    reading, _, shard_id = await started(rig, Checkpoint(Start.LATEST))
+    await rig.until(lambda: start_of(rig, shard_id) is Start.HORIZON)
+    await reading.die()
+    await proxy.get("a")
+    put_elsewhere(rig, "a")
+    await world.clock.sleep(25 * 3600.0)
+    put_elsewhere(rig, "b")
+    assert (await proxy.get("a")).outcome is Outcome.NEGATIVE_HIT
+    later = rig.reading()
+    later.tasks.spawn((await later.claim(shard_id)).read(), "shard")
+    await rig.until(lambda: later.done() == 1)
+    assert later.told(StreamGap) == [StreamGap(TABLE, GapReason.UNREAD)]
+    assert (await proxy.get("a")).outcome is Outcome.MISS
+    assert world.store.now_ms() - rig.shards()[shard_id].as_of_ms < 5000
+
+
+async def test_who_was_stopped_for_a_day_voids_the_table(world: World, rig: StreamRig) -> None:
+    """Nobody took its shard over; where it goes on it is told of nothing."""
+    reading, _, _ = await started(rig)
+    gate = world.upstream.hold("GetRecords", after_effect=True)
+    await world.clock.sleep(21 * 3600.0)
+    put_elsewhere(rig, "a")
+    gate.release()
+    await rig.until(lambda: reading.done() == 1)
+    assert reading.told(StreamGap) == [StreamGap(TABLE, GapReason.UNREAD)]
+
+
 @pytest.mark.parametrize("start", [HORIZON, Checkpoint(Start.LATEST)])
 async def test_a_shard_falls_behind_while_its_place_cannot_be_kept(
     world: World, rig: StreamRig, start: Checkpoint
@@ -141,6 +194,47 @@ async def test_a_shard_falls_behind_while_its_place_cannot_be_kept(
     await rig.until(lambda: len(tries) > 7)
     assert tries[6][0] - asked_ms > 3000
     assert 0 < tries[7][1] <= asked_ms
+
+
+async def test_a_place_that_waits_in_a_store_that_stands_still_is_as_old_as_it_was(
+    world: World, rig: StreamRig
+) -> None:
+    """The store's own clock went on, and nobody read meanwhile."""
+    reading, _, shard_id = await started(rig)
+    kept: list[int] = []
+
+    async def stand_still(step: Step) -> None:
+        if step.name == "keep_shard":
+            kept.append(rig.shards()[shard_id].as_of_ms)
+            await world.clock.sleep(20.0)
+
+    await rig.until(lambda: len(rig.world.upstream.tables.streams.calls) > EMPTY_ANSWERS)
+    reading.store.before = stand_still
+    stood_ms = world.store.now_ms()
+    await rig.until(lambda: len(kept) == 2)
+    assert kept[1] - stood_ms < 2000
+
+
+async def test_a_new_iterator_is_no_proof_of_the_end(world: World, rig: StreamRig) -> None:
+    """The one before may have been far ahead of the place that was kept."""
+    _, _, shard_id = await started(rig)
+    streams = world.upstream.tables.streams
+    await rig.until(lambda: len(streams.calls) > EMPTY_ANSWERS)
+    rig.stream.way = 3
+    put_elsewhere(rig, "a")
+    streams.expire_iterators()
+    del streams.calls[:]
+    asked_ms = world.store.now_ms() + 1000  # it pauses for so long at the end
+    await rig.until(lambda: len(streams.calls) == 3)
+    assert rig.shards()[shard_id].as_of_ms <= asked_ms
+
+
+async def test_a_new_stream_is_at_its_end(world: World, rig: StreamRig) -> None:
+    """Each answer without records says so."""
+    _, _, shard_id = await started(rig, Checkpoint(Start.LATEST))
+    calls = world.upstream.tables.streams.calls
+    await rig.until(lambda: len(calls) == EMPTY_ANSWERS - 1)
+    assert world.store.now_ms() - rig.shards()[shard_id].as_of_ms <= 1100
 
 
 async def test_an_idle_shard_is_asked_seldom_and_a_busy_one_often(
