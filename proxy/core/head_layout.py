@@ -17,8 +17,13 @@ from proxy.core.spans import between, taking
 _SIGNATURE: Final = b"Signature="
 _SIGNATURE_DIGITS: Final = 64
 _LENGTH: Final = b"content-length"
-_WORDS: Final = frozenset({b"x-amz-date", b"amz-sdk-invocation-id", b"traceparent"})
-"""Values of letters, digits and dashes that differ from request to request."""
+_WORDS: Final = frozenset(
+    {b"x-amz-date", b"amz-sdk-invocation-id", b"traceparent", b"x-amzn-trace-id"}
+)
+"""Values of letters, digits and marks that differ from request to request."""
+
+_DASH: Final = b"-"
+_OTHER_MARKS: Final = b"=;"
 
 
 class HeadLayout:
@@ -76,7 +81,7 @@ class HeadLayout:
         if data[self._length] != self._length_text or self._take_fixed(data) != self._fixed:
             return False
         words = self._take_words(data)
-        return not words or b"".join(words).replace(b"-", b"").isalnum()
+        return not words or _is_word(b"".join(words))
 
     def headers(self, data: bytes) -> Headers:
         """Return the fields of a request that fits."""
@@ -135,7 +140,8 @@ class HeadLayouts:
 
 
 def _is_word(text: bytes) -> bool:
-    return text.replace(b"-", b"").isalnum()
+    text = text.replace(_DASH, b"")
+    return text.isalnum() or text.translate(None, _OTHER_MARKS).isalnum()  # the latter is slow
 
 
 def _varying(head: RequestHead) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,7 @@ class HeaderShape:
         sample: the fields of one of those messages.
         varying: places of the fields whose values differ, ascending; they are ASCII without
             control characters other than tabs. All other fields are those of the sample.
-        words: those of them whose values are letters, digits and dashes, at least one.
+        words: those of them whose values are letters and digits, at least one, dashes, `=` and `;`.
 
     Attributes:
         places: by name in lower case, the place of the first field of that name.

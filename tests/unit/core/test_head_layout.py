@@ -72,6 +72,17 @@ def test_everything_else_must_be_the_same(changed: dict[str, str]) -> None:
     assert not layout_of(PLAIN).fits(raw_request(**changed))  # type: ignore[arg-type]
 
 
+def test_a_trace_that_differs_from_request_to_request_fits() -> None:
+    """What runs in Lambda, or under X-Ray, sends one."""
+    root = "Root=1-67891233-abcdef012345678912345678"
+    first, later, broken = (
+        raw_request(X_Amzn_Trace_Id=f"{root};Parent={parent};Sampled=1")
+        for parent in ("53995c3f42cd8ad8", "0123456789abcdef", "0123456789abcd\r\n")
+    )
+    assert layout_of(first).fits(later)
+    assert not layout_of(first).fits(broken)
+
+
 def test_bytes_after_the_body_do_not_fit() -> None:
     """Nor does a body that is not there yet: it is one request, and all of it."""
     layout = layout_of(PLAIN)
