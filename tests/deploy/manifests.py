@@ -18,7 +18,8 @@ from tests.deploy.conftest import DEPLOY, Run
 KUBERNETES: Final = DEPLOY / "kubernetes"
 BASE: Final = KUBERNETES / "base"
 SIDECAR_EXAMPLE: Final = KUBERNETES / "examples" / "native-sidecar"
-FOLDERS: Final = (BASE, SIDECAR_EXAMPLE)
+STREAMS_EXAMPLE: Final = KUBERNETES / "examples" / "streams"
+FOLDERS: Final = (BASE, SIDECAR_EXAMPLE, STREAMS_EXAMPLE)
 
 SETTINGS_FILE: Final = "dynaside.yaml"
 ENVIRON: Final[Mapping[str, str]] = {"AWS_REGION": "eu-central-1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import kubernetes_validate
@@ -16,6 +17,7 @@ from tests.deploy.manifests import (
     FOLDERS,
     SETTINGS_FILE,
     SIDECAR_EXAMPLE,
+    STREAMS_EXAMPLE,
     Placed,
     copied,
     ops_paths,
@@ -38,12 +40,16 @@ def sidecar(kubectl: Run) -> Placed:
     return placed(render(kubectl, SIDECAR_EXAMPLE), "shop")
 
 
-PLACES = [(SIDECAR_EXAMPLE, "shop")]
+PLACES = [
+    (SIDECAR_EXAMPLE, "shop"),
+    (STREAMS_EXAMPLE, "shop"),
+    (STREAMS_EXAMPLE, "dynaside-streams"),
+]
 
 
 @pytest.fixture(scope="session", params=PLACES, ids=lambda at: f"{at[0].name}-{at[1]}")
 def proxy(request: pytest.FixtureRequest, kubectl: Run) -> Placed:
-    """The proxy wherever it runs."""
+    """The proxy wherever it runs: beside the application, or reading streams."""
     folder, deployment = request.param
     return placed(render(kubectl, folder), deployment)
 
@@ -164,6 +170,13 @@ def test_the_pod_monitor_finds_the_pods_and_their_metrics(proxy: Placed) -> None
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == proxy.container["ports"][0]["name"]
     assert endpoint["path"] in ops_paths()
+
+
+def test_paths_named_in_the_readme_exist() -> None:
+    """Each folder and file of `kubernetes/` that deploy/README names is there."""
+    named = re.findall(r"`(kubernetes/[\w./-]+)`", (DEPLOY / "README.md").read_text())
+    assert named
+    assert not [path for path in named if not (DEPLOY / path).exists()]
 
 
 def test_a_deployment_without_the_label_gets_no_sidecar(kubectl: Run, tmp_path: Path) -> None:
