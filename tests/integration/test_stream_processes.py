@@ -6,12 +6,12 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from typing import Any, Final
 
 import pytest
 
-from proxy.embedded.valkey import RunningStore
+from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.dynamo_wire import Call, ask
 from tests.support.proxy_process import SERVE, RunningProxy, running_proxy
@@ -179,3 +179,16 @@ async def test_readers_of_their_own_read_for_proxies_that_only_watch(valkey: Run
         await fleet.share(0, 2)
         assert await asyncio.to_thread(ending.stop) == 0
         assert ending.log()[-1]["event"] == "stopped"
+
+
+async def test_a_reader_ends_in_time_though_its_store_is_silent() -> None:
+    """It cannot give its shards back, and does not wait for that until it is killed."""
+    with closing(start_valkey()) as store:
+        async with fleet_of(0, store, shards=2, readers=1) as fleet:
+            await fleet.share(2)
+            (reader,) = fleet.proxies
+            store.child.process.send_signal(signal.SIGSTOP)
+            try:
+                assert await asyncio.to_thread(reader.stop) == 0
+            finally:
+                store.child.process.send_signal(signal.SIGCONT)
