@@ -1,4 +1,4 @@
-"""The command line: `dynaside serve | demo | check-config | wait-ready`.
+"""The command line: `dynaside serve | streams | demo | check-config | wait-ready`.
 
 Each command imports its parts only when it runs, so that `wait-ready`, a health check, starts in
 milliseconds. Exit codes: 0 done, 1 not ready, 2 something for the operator to correct.

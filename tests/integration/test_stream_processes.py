@@ -6,20 +6,21 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from typing import Any, Final
 
 import pytest
 
-from proxy.embedded.valkey import RunningStore
+from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.dynamo_wire import Call, ask
-from tests.support.proxy_process import RunningProxy, running_proxy
+from tests.support.proxy_process import SERVE, RunningProxy, running_proxy
 from tests.support.serving import until_told
 
 pytestmark = pytest.mark.store
 
 TABLE: Final = "orders"
+READERS: Final = ("streams",)
 LEASE_S: Final = 2.0
 ITEMS: Final = 8
 
@@ -79,8 +80,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_of(size: int, store: RunningStore, shards: int) -> AsyncIterator[Fleet]:
-    """Run proxies that share a stream."""
+async def fleet_of(
+    size: int, store: RunningStore, shards: int, *, readers: int = 0
+) -> AsyncIterator[Fleet]:
+    """Run proxies that share a stream; beside `readers` they only watch. Readers come last."""
     async with FakeUpstream() as fake:
         fake.tables.streams.shards_at_first = shards
         fake.tables.add(TABLE, pk="S")
@@ -88,6 +91,7 @@ async def fleet_of(size: int, store: RunningStore, shards: int) -> AsyncIterator
         settings = {
             "store.namespace": f"fleet-{uuid.uuid4().hex[:8]}",
             "defaults.fresh_ttl_s": 3600,
+            "streams.reads": not readers,
             "streams.lease_s": LEASE_S,
             "streams.idle_poll_s": 0.25,
             "tables": {TABLE: {"streams": True}},
@@ -96,9 +100,14 @@ async def fleet_of(size: int, store: RunningStore, shards: int) -> AsyncIterator
             # Here and not beside the loop: a process is tied to the thread that starts it.
             proxies = [
                 stack.enter_context(
-                    running_proxy(upstream=fake.endpoint, store=store.url, settings=settings)
+                    running_proxy(
+                        upstream=fake.endpoint,
+                        store=store.url,
+                        settings=settings,
+                        command=command,
+                    )
                 )
-                for _ in range(size)
+                for command in [SERVE] * size + [READERS] * readers
             ]
             yield Fleet(fake, proxies)
 
@@ -156,3 +165,30 @@ async def test_a_flushed_store_is_a_new_stream(empty_valkey: RunningStore) -> No
         empty_valkey.flush()
         await fleet.shows(fleet.write(), proxy)
         await fleet.share(2)
+
+
+async def test_readers_of_their_own_read_for_proxies_that_only_watch(valkey: RunningStore) -> None:
+    """They share the shards; where one is killed the other takes over; SIGTERM ends it cleanly."""
+    async with fleet_of(1, valkey, shards=2, readers=2) as fleet:
+        watching, killed, ending = fleet.proxies
+        await fleet.share(0, 1, 1)
+        await fleet.shows(fleet.write(), watching)
+        killed.child.process.kill()
+        await fleet.shows(fleet.write(), watching)
+        fleet.proxies = [watching, ending]
+        await fleet.share(0, 2)
+        assert await asyncio.to_thread(ending.stop) == 0
+        assert ending.log()[-1]["event"] == "stopped"
+
+
+async def test_a_reader_ends_in_time_though_its_store_is_silent() -> None:
+    """It cannot give its shards back, and does not wait for that until it is killed."""
+    with closing(start_valkey()) as store:
+        async with fleet_of(0, store, shards=2, readers=1) as fleet:
+            await fleet.share(2)
+            (reader,) = fleet.proxies
+            store.child.process.send_signal(signal.SIGSTOP)
+            try:
+                assert await asyncio.to_thread(reader.stop) == 0
+            finally:
+                store.child.process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""Start real proxy processes: `python -m proxy serve`, each on ports of its own.
+"""Start real proxy processes, `python -m proxy serve` and others, each on ports of its own.
 
 Each is tied to the test process and ends with it. Processes of one store share entries only when
 they are given the same `store.namespace`; without one every process gets its own.
@@ -11,7 +11,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,8 @@ ENVIRON: Final[Mapping[str, str]] = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "PYTHONPATH": str(ROOT),
 }
+
+SERVE: Final = ("serve",)
 
 
 @dataclass
@@ -111,6 +113,7 @@ def start_proxy(
     store: str | None,
     settings: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    command: Sequence[str] = SERVE,
 ) -> RunningProxy:
     """Start a proxy and return once `/readyz` says 200 and its store, if any, serves.
 
@@ -121,6 +124,7 @@ def start_proxy(
             they overrule `store.quarantine_s` 0, accepted as such, `audit.share` 0 and the random
             `store.namespace` given here.
         environ: further variables, which overrule the fixed credentials and region.
+        command: what to run of `dynaside`; its data port is for `serve` only.
 
     Raises:
         EngineError: it would not start; the message ends with its log.
@@ -135,7 +139,8 @@ def start_proxy(
         "store.timeout_s": 2.0,  # a busy machine is not what tests are about
         **(settings or {}),
     }
-    proxy = on_free_port(lambda port: _launch(port, given, {**ENVIRON, **(environ or {})}))
+    variables = {**ENVIRON, **(environ or {})}
+    proxy = on_free_port(lambda port: _launch(port, given, variables, command))
     if given["store.url"] is not None:
         proxy.wait_serving()
     return proxy
@@ -151,7 +156,12 @@ def running_proxy(**arguments: Any) -> Iterator[RunningProxy]:
         proxy.child.stop()
 
 
-def spawn_proxy(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
+def spawn_proxy(
+    port: int,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    command: Sequence[str] = SERVE,
+) -> RunningProxy:
     """Start a proxy with exactly these settings and do not wait for it; see `is_ready`."""
     ops_port = free_port()
     given = {"listen.data": f"{LOOPBACK}:{port}", "listen.ops": f"{LOOPBACK}:{ops_port}", **given}
@@ -160,8 +170,8 @@ def spawn_proxy(port: int, given: Mapping[str, Any], environ: Mapping[str, str])
         for name, content in given.items()
         if content is not None
     }
-    command = [sys.executable, "-m", "proxy", "serve"]
-    child = spawn("dynaside", command, folder=new_folder(), environ={**environ, **variables})
+    words = [sys.executable, "-m", "proxy", *command]
+    child = spawn("dynaside", words, folder=new_folder(), environ={**environ, **variables})
     return RunningProxy(f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ops_port}", child)
 
 
@@ -173,8 +183,10 @@ def is_ready(proxy: RunningProxy) -> bool:
         return False
 
 
-def _launch(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
-    proxy = spawn_proxy(port, given, environ)
+def _launch(
+    port: int, given: Mapping[str, Any], environ: Mapping[str, str], command: Sequence[str]
+) -> RunningProxy:
+    proxy = spawn_proxy(port, given, environ, command)
     proxy.child.wait_until(lambda: is_ready(proxy))
     return proxy
 
