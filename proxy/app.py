@@ -10,7 +10,6 @@ SIGINT ends it at once.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from proxy.core.lifecycle import ProcessEvent
 from proxy.edge.clock import SystemClock
 from proxy.edge.listeners import DataListener, OpsListener, listen_at
 from proxy.edge.log import configure, logger
+from proxy.event_loop import loop_factory
 from proxy.services import Services, build_services
 from proxy.settings import Settings
 from proxy.stop_signals import StopSignals
@@ -48,7 +48,7 @@ def run(
         SettingsInvalid: no region, an address in use: the operator must act.
     """
     configure(settings.log.level, settings.log.format)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(settings, on_ready, ops_socket))
 
 
@@ -109,11 +109,3 @@ async def _pay_debts(services: Services, stop: StopSignals) -> None:
                 if stop.hurried.is_set():
                     return
                 await asyncio.sleep(_DRAIN_POLL_S)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform != "linux":
-        return None
-    import uvloop  # noqa: PLC0415 - not there on other systems
-
-    return uvloop.new_event_loop

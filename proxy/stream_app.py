@@ -14,6 +14,7 @@ from proxy.core.lifecycle import ProcessEvent
 from proxy.edge.clock import SystemClock
 from proxy.edge.listeners import OpsListener, listen_at
 from proxy.edge.log import configure, logger
+from proxy.event_loop import loop_factory
 from proxy.services import build_services
 from proxy.settings import Settings
 from proxy.stop_signals import StopSignals
@@ -31,7 +32,8 @@ def run(settings: Settings) -> int:
     if not settings.streamed:
         raise SettingsInvalid([NO_TABLE])
     configure(settings.log.level, settings.log.format)
-    return asyncio.run(_read(reading(settings)))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_read(reading(settings)))
 
 
 def reading(settings: Settings) -> Settings:

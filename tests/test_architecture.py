@@ -68,7 +68,7 @@ FAMILIES: Final = {
 LIBRARY_PLACES: Final = ("proxy/edge/", "proxy/configuration/", "proxy/embedded/")
 LIBRARY_ELSEWHERE: Final = {
     ("proxy/settings.py", "pydantic"): "builds the settings' model and words its errors",
-    ("proxy/app.py", "uvloop"): "chooses the event loop before anything runs in it",
+    ("proxy/event_loop.py", "uvloop"): "chooses the event loop before anything runs in it",
     ("proxy/demo.py", "botocore"): "words what its engine's first answers may say",
     ("proxy/services.py", "aiohttp"): "names the type of the ops application it hands on",
 }

@@ -7,14 +7,13 @@ import json
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from proxy.app import _loop_factory, run
+from proxy.app import run
 from proxy.core.errors import SettingsInvalid
 from proxy.edge.log import _ForeignHandler
 from tests.support.conductor import Conductor, conducted, conductor_of
@@ -135,12 +134,6 @@ def test_address_in_use_is_the_operators_to_correct(name: str) -> None:
     ):
         run(conductor.settings)
     assert run(conductor.settings, on_ready=conductor.signal) == 0
-
-
-def test_other_systems_use_asyncios_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without uvloop there is no factory."""
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert _loop_factory() is None
 
 
 def test_no_region_is_the_operators_to_correct(monkeypatch: pytest.MonkeyPatch) -> None:
