@@ -22,7 +22,7 @@ Latest, and then a death
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from math import ceil
@@ -197,16 +197,25 @@ class StreamView:
     def as_of_ms(self) -> int:
         """Return the time before which all changes of the table were applied, 0 if unknown.
 
-        Waiting shards count too, with their parents' time, and so do those that are done while
-        nobody has seen their children: changes go into a shard that DescribeStream does not list
-        yet. Where none is left to count, the newest of all their times is what is known.
+        Waiting shards count too, with the newest time of those before them, whose changes are all
+        older than theirs. So do those that are done while nobody has seen their children: changes
+        go into a shard that DescribeStream does not list yet. Where none is left to count, the
+        newest of all their times is what is known.
         """
         since_ms = max(1, self.now_ms - round(CHILDREN_S_MAX * 1000))
         ends = (self.shards[shard_id].as_of_ms for shard_id in childless(self))
-        left = [state.as_of_ms for state in self.shards.values() if not state.done]
+        left = [max(self._times(state)) for state in self.shards.values() if not state.done]
         left += [as_of_ms for as_of_ms in ends if as_of_ms >= since_ms]
         every = (state.as_of_ms for state in self.shards.values())
         return min(left) if left else max(every, default=0)
+
+    def _times(self, state: ShardState | None) -> Iterator[int]:
+        """Yield a shard's time, its parent's, and so on."""
+        for _ in self.shards:  # at most: what upstream lists might go round
+            if state is None:
+                return
+            yield state.as_of_ms
+            state = self.shards.get(state.parent) if state.parent is not None else None
 
     def _is_done(self, shard_id: str | None) -> bool:
         parent = self.shards.get(shard_id) if shard_id is not None else None

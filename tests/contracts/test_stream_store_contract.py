@@ -383,6 +383,21 @@ async def test_a_child_is_free_once_its_parent_is_done(world: World) -> None:
     assert await world.claim("b", YOU) is not None
 
 
+async def test_a_child_is_as_of_its_parents_end(world: World) -> None:
+    """It began after that, whatever was known when it was added."""
+    await world.grow(root("a", Start.HORIZON), NewShard("b", "a", Start.HORIZON))
+    await world.claim("a")
+    as_of_ms = (await world.look()).now_ms - 1000
+    assert await world.keep(Lease("a", ME, 1), Kept(0.0, as_of_ms, Checkpoint(Start.DONE)))
+    claimed = await world.claim("b", YOU)
+    assert claimed is not None
+    assert claimed.as_of_ms == (await world.shard("b")).as_of_ms == as_of_ms
+    assert await world.keep(Lease("b", YOU, 1), Kept(0.0, as_of_ms + 500))
+    claimed = await world.claim("b", YOU)
+    assert claimed is not None
+    assert claimed.as_of_ms == as_of_ms + 500
+
+
 async def test_a_shard_that_vanished_keeps_nothing(world: World) -> None:
     """As after a loss of the store."""
     assert not await world.keep(Lease("a", ME, 1), Kept(LONG_S))

@@ -140,8 +140,13 @@ class MemoryStreamStore:
             held = state.deadline_ms > now_ms and state.holder != reader
             if held or (parent is not None and not parent.done):
                 return None
-            deadline_ms = now_ms + round(lease_s * 1000)
-            state = replace(state, fence=state.fence + 1, holder=reader, deadline_ms=deadline_ms)
+            state = replace(
+                state,
+                fence=state.fence + 1,
+                holder=reader,
+                deadline_ms=now_ms + round(lease_s * 1000),
+                as_of_ms=max(state.as_of_ms, parent.as_of_ms if parent is not None else 0),
+            )
             shards[shard_id] = state
             return state
 

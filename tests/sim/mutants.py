@@ -285,26 +285,35 @@ MUTANTS: Final = (
         _copies_outlive_newer_reads,
         first_seed=140,
     ),
-    Mutant("a gap in a stream voids its table", "streams-invalidate-short_ttl", _no_void),
+    Mutant(
+        "a gap in a stream voids its table",
+        "streams-invalidate-short_ttl",
+        _no_void,
+        ("turn_stream",),
+    ),
     Mutant(
         "a stream's place is kept after the effect",
         "streams-invalidate-short_ttl",
         _place_before_effect,
         ("kill",),
+        first_seed=50,
     ),
     Mutant(
         "a table that lags too far degrades",
         "streams-invalidate-short_ttl",
         _never_degraded,
+        first_seed=340,
     ),
     Mutant(
         "an entry stays only if it shows the record's image",
         "streams-invalidate-short_ttl",
         _every_entry_stays,
+        ("split",),
     ),
     Mutant(
         "a stream record raises its item's scopes",
         "streams-pages",
         _pages_outlive_records,
+        first_seed=140,
     ),
 )

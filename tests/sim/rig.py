@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, Final, TypeVar
 
 from proxy.core.errors import StoreFailure, StoreUnavailable, UpstreamFailed, UpstreamFailure
@@ -34,6 +35,9 @@ Keep = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 TABLE: Final = TableName("orders")
 CALL_HEADER: Final = "X-Simulated-Call"
+EPOCH_S: Final = 1_700_000_000.0
+"""When DynamoDB's clock began."""
+
 LATE_S: Final = 0.9
 """How long after its reply a write may still take effect: below the write time-out."""
 
@@ -79,7 +83,7 @@ class SimClock:
 
     def wall_s(self) -> float:
         """Seconds since the epoch, as wrong as this proxy's clock is."""
-        return 1_700_000_000.0 + self.monotonic_s()
+        return EPOCH_S + self.monotonic_s()
 
     async def sleep(self, delay_s: float) -> None:
         """Suspend the caller."""
@@ -373,7 +377,7 @@ class UpstreamWorld:
 
     def __init__(self, history: History) -> None:
         now_s = asyncio.get_running_loop().time
-        self.tables = StreamedTables(now_s, lambda: 1_700_000_000.0 + now_s())
+        self.tables = StreamedTables(now_s, lambda: EPOCH_S + now_s())
         self.tables.add(TABLE, pk="S")
         self.tables.applied = self._applied
         self.reads = 0
@@ -453,7 +457,11 @@ class SimUpstream:
             await asyncio.sleep(_SILENCE_S)
         status, body = self._world.run(request, lag_s)
         await asyncio.sleep(_way_s(chances))
-        return UpstreamReply(status, (("Content-Type", "application/x-amz-json-1.0"),), body)
+        headers = (
+            ("Content-Type", "application/x-amz-json-1.0"),
+            ("Date", formatdate(EPOCH_S + asyncio.get_running_loop().time(), usegmt=True)),
+        )
+        return UpstreamReply(status, headers, body)
 
 
 def tracked_by(feed: NearFeed, make: Callable[[], SimWire]) -> Callable[[MemoryStore], SimWire]:

@@ -98,6 +98,7 @@ function steps.claim()
   local parent = shard.parent ~= '' and get_shard(shard.parent)
   if parent and parent.start ~= 'E' then return 0 end
   if shard.deadline > now and shard.holder ~= reader then return 0 end
+  if parent then shard.as_of = math.max(shard.as_of, parent.as_of) end -- it began after that
   shard.fence, shard.holder, shard.deadline = shard.fence + 1, reader, now + lease_ms
   return put_shard(id, shard)
 end

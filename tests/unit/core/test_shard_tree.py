@@ -75,9 +75,16 @@ def test_a_child_waits_for_its_parent() -> None:
 
 def test_a_stream_is_as_far_as_its_last_shard() -> None:
     """Waiting ones count; nothing is known of a stream without shards."""
-    early, late = replace(left(), as_of_ms=5), replace(left("a"), as_of_ms=3)
+    early, late = replace(left(), as_of_ms=5), replace(left(), as_of_ms=3)
     assert view(a=early, b=late).as_of_ms() == 3
     assert view().as_of_ms() == 0
+
+
+def test_a_shard_that_waits_is_as_of_those_before_it() -> None:
+    """It began after whatever was read of them; a list that goes round is gone through once."""
+    old, child, grandchild = replace(left(), as_of_ms=5), left("a"), replace(left("b"), as_of_ms=3)
+    assert view(a=old, b=child, c=grandchild).as_of_ms() == 5
+    assert view(a=replace(left("b"), as_of_ms=4), b=left("a")).as_of_ms() == 4
 
 
 def test_a_stream_is_no_further_than_shards_whose_children_nobody_has_seen() -> None:
