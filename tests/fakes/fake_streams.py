@@ -44,18 +44,22 @@ class Call:
 
 @dataclass(frozen=True)
 class _Iterator:
-    """What a token stands for: the next record's least sequence number, and when it was given."""
+    """What a token stands for: the next record's least sequence number, and when it was given.
+
+    `begun` tells whether records came before it.
+    """
 
     arn: str
     shard_id: str
     sequence: int
     given_s: float
     series: int
+    begun: bool
 
     @property
     def token(self) -> str:
         """Return what clients get: opaque to them, and of no use at another fake."""
-        content = [self.shard_id, self.sequence, self.given_s, self.series]
+        content = [self.shard_id, self.sequence, self.given_s, self.series, self.begun]
         return f"{self.arn}|1|{base64.b64encode(json.dumps(content).encode()).decode()}"
 
     @classmethod
@@ -63,10 +67,10 @@ class _Iterator:
         """Return what a token stands for, or refuse it."""
         try:
             arn, _, coded = str(token).split("|")
-            shard_id, sequence, given_s, series = json.loads(base64.b64decode(coded))
+            shard_id, sequence, given_s, series, begun = json.loads(base64.b64decode(coded))
         except ValueError:
             raise DynamoError(VALIDATION, "Invalid ShardIterator") from None
-        return cls(arn, shard_id, sequence, given_s, series)
+        return cls(arn, shard_id, sequence, given_s, series, begun)
 
 
 class FakeStreams:
@@ -192,7 +196,8 @@ class FakeStreams:
         else:
             sequence = _asked_number(shard, body.get("SequenceNumber"))
             sequence += kind == "AFTER_SEQUENCE_NUMBER"
-        return {"ShardIterator": self._iterator(stream, shard, sequence)}
+        shard.begun = kind == "AFTER_SEQUENCE_NUMBER"
+        return {"ShardIterator": self._iterator(stream, shard, sequence, begun=shard.begun)}
 
     def _get_records(self, body: Json) -> Json:
         limit = _limit(body, PAGE_RECORDS_MAX)
@@ -201,9 +206,9 @@ class FakeStreams:
             raise DynamoError(SERVICE + "ExpiredIteratorException", EXPIRED)
         stream = self._stream(given.arn)
         shard = _shard(stream, given.shard_id)
-        if given.sequence < shard.kept_from:
-            raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
+        _check_trimmed(shard, given.sequence)
         self._check_rate(shard)
+        shard.begun = given.begun
         found = shard.visible_from(given.sequence)[:limit]
         if stream.empty_pages:
             stream.empty_pages -= 1
@@ -213,7 +218,8 @@ class FakeStreams:
         after = page[-1].sequence + 1 if page else given.sequence
         reply: Json = {"Records": [record.shown for record in page]}
         if shard.is_open or shard.has_from(after):
-            reply["NextShardIterator"] = self._iterator(stream, shard, after)
+            begun = given.begun or bool(page)
+            reply["NextShardIterator"] = self._iterator(stream, shard, after, begun=begun)
         return reply
 
     def _alive(self) -> list[str]:
@@ -227,9 +233,11 @@ class FakeStreams:
             raise DynamoError(SERVICE + "ResourceNotFoundException", text)
         return stream
 
-    def _iterator(self, stream: FakeStream, shard: Shard, sequence: int) -> str:
+    def _iterator(
+        self, stream: FakeStream, shard: Shard, sequence: int, *, begun: bool = False
+    ) -> str:
         now_s = self._wall_s()
-        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, self._series).token
+        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, self._series, begun).token
 
     def _check_rate(self, shard: Shard) -> None:
         if not self.limited:
@@ -282,9 +290,14 @@ def _asked_number(shard: Shard, asked: object) -> int:
     sequence = int(text)
     if sequence < shard.first or (shard.last is not None and sequence > shard.last):
         raise DynamoError(VALIDATION, "Invalid SequenceNumber for the shard")
-    if sequence < shard.kept_from:
-        raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
+    _check_trimmed(shard, sequence)
     return sequence
+
+
+def _check_trimmed(shard: Shard, sequence: int) -> None:
+    if sequence < shard.kept_from:
+        shard.begun = False  # who is told that goes on at the horizon
+        raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
 
 
 def _within_size(records: list[StreamRecord]) -> tuple[list[StreamRecord], int]:
