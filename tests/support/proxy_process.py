@@ -151,7 +151,9 @@ def running_proxy(**arguments: Any) -> Iterator[RunningProxy]:
         proxy.child.stop()
 
 
-def spawn_proxy(port: int, given: Mapping[str, Any], environ: Mapping[str, str]) -> RunningProxy:
+def spawn_proxy(
+    port: int, given: Mapping[str, Any], environ: Mapping[str, str], *, command: str = "serve"
+) -> RunningProxy:
     """Start a proxy with exactly these settings and do not wait for it; see `is_ready`."""
     ops_port = free_port()
     given = {"listen.data": f"{LOOPBACK}:{port}", "listen.ops": f"{LOOPBACK}:{ops_port}", **given}
@@ -160,8 +162,8 @@ def spawn_proxy(port: int, given: Mapping[str, Any], environ: Mapping[str, str])
         for name, content in given.items()
         if content is not None
     }
-    command = [sys.executable, "-m", "proxy", "serve"]
-    child = spawn("dynaside", command, folder=new_folder(), environ={**environ, **variables})
+    words = [sys.executable, "-m", "proxy", command]
+    child = spawn("dynaside", words, folder=new_folder(), environ={**environ, **variables})
     return RunningProxy(f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{ops_port}", child)
 
 
