@@ -31,7 +31,9 @@ HEADERS: Final = {
     "Content-Type": "application/x-amz-json-1.0",
 }
 CLIENTS: Final = 12
-STRANGERS_PACE_S: Final = 1.0
+STRANGERS_PACES_S: Final = (1.0, 5.0)
+"""Often, so that something is always under way; seldom, so that nothing makes up for a loss."""
+
 PACES_S: Final = (0.002, 0.02, 0.1)
 NO_PROXY: Final = 0
 PATIENCES_S: Final = (0.3, 3.0)
@@ -65,8 +67,10 @@ class Clients:
         """Call until `going_home`."""
         strangers = self.setting.strangers
         own = [random.Random(self.chances.random()) for _ in range(CLIENTS + strangers)]
-        outside = [self._stranger(own.pop()) for _ in range(strangers)]
+        apart = [own.pop() for _ in range(strangers)]
         write_share, consistent_share = self.chances.choice(self.setting.habits)
+        pace_s = self.chances.choice(STRANGERS_PACES_S)
+        outside = [self._stranger(chances, pace_s) for chances in apart]
         clients = [
             self._client(chances, write_share=write_share, consistent_share=consistent_share)
             for chances in own
@@ -98,13 +102,13 @@ class Clients:
                 )
             await asyncio.sleep(chances.expovariate(1 / pace_s))
 
-    async def _stranger(self, chances: random.Random) -> None:
+    async def _stranger(self, chances: random.Random, pace_s: float) -> None:
         while not self.going_home:
             call = self._begun(NO_PROXY, chances.choice(self.items), Kind.WRITE)
             operation, make = chances.choice(WRITES)
             endpoint = self.world.upstream.endpoint
             await self._patiently(self._write_to(endpoint, call, operation, make), PATIENCES_S[-1])
-            await asyncio.sleep(chances.expovariate(1 / STRANGERS_PACE_S))
+            await asyncio.sleep(chances.expovariate(1 / pace_s))
 
     async def _patiently(self, call: Awaitable[None], patience_s: float) -> None:
         try:
