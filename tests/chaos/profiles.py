@@ -11,7 +11,8 @@ with these sums kept for real processes on a busy machine:
 - `heartbeat_age_s_max` 1.0 = four heartbeats.
 - `streams.lag_max_s` 1.5 > `streams.lease_s` 1.0: the product's own rule. Beyond it a lag is looked
   at once a second, and known in whole seconds; what the stream itself holds back comes on top. So
-  the bound is half of a round, and faults can last for longer.
+  the bound is half of a round, and faults can last for longer. 4.0 is longer than a shard is
+  without a reader when one was killed: no degrading then makes up for a record that was lost.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ def _stream_profiles() -> Iterator[Profile]:
         Setting(name, those, claims, strangers=STRANGERS, habits=QUIET_HABITS)
         for name, those in faults.items()
     )
-    for mode, readers in (("invalidate", 0), ("through", 2)):
+    for mode, readers, lag_max_s in (("invalidate", 0, 1.5), ("through", 2, 4.0)):
         yield Profile(
             f"streams-{mode}",
             {
@@ -236,6 +237,7 @@ def _stream_profiles() -> Iterator[Profile]:
                 **LONG_LIVED,
                 **STREAMS,
                 "streams.reads": (not readers,),
+                "streams.lag_max_s": (lag_max_s,),
                 "defaults.level": ("session", "eventual"),
                 "defaults.stale_if_error_s": (0.0,),
                 "defaults.write_mode": (mode,),

@@ -15,6 +15,7 @@ from tests.chaos.judge import LINEARIZABLE, SEEN_IN_TIME, SETTLED
 from tests.chaos.profiles import (
     LONG_LIVED,
     PROFILES,
+    QUIET_HABITS,
     STRANGERS,
     STREAMS,
     TIMES,
@@ -96,9 +97,17 @@ async def test_streams_that_nobody_reads_are_noticed() -> None:
             "streams.over_lag": ("ignore",),
             "store.quarantine_s": (0.0,),
         },
-        (Setting("calm", (), (SEEN_IN_TIME, SETTLED), strangers=STRANGERS),),
+        (
+            Setting(
+                "calm",
+                (),
+                (SEEN_IN_TIME, SETTLED),
+                strangers=STRANGERS,
+                habits=QUIET_HABITS[:1],
+            ),
+        ),
     )
-    report = await play(Plan(unread, seed=1, for_s=1.0), lambda _: None)
+    report = await play(Plan(unread, seed=2, for_s=1.0), lambda _: None)
     assert {each.guarantee for each in report.violations} >= {"G10", "settled"}
 
 
