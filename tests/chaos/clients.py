@@ -31,7 +31,9 @@ HEADERS: Final = {
     "Content-Type": "application/x-amz-json-1.0",
 }
 CLIENTS: Final = 12
-STRANGERS_PACE_S: Final = 1.0
+STRANGERS_PACES_S: Final = (1.0, 5.0)
+"""Often, so that something is always under way; seldom, so that nothing makes up for a loss."""
+
 PACES_S: Final = (0.002, 0.02, 0.1)
 NO_PROXY: Final = 0
 PATIENCES_S: Final = (0.3, 3.0)
@@ -48,7 +50,7 @@ class Clients:
         numbers: gives calls their numbers.
         items: numbers of the items.
         writes: which kinds of writes they make.
-        setting: their habits, and whether one more writes past every proxy, to the upstream itself.
+        setting: their habits, and how many more write past every proxy, to the upstream itself.
     """
 
     world: World
@@ -63,16 +65,17 @@ class Clients:
 
     async def work(self) -> None:
         """Call until `going_home`."""
-        own = [
-            random.Random(self.chances.random()) for _ in range(CLIENTS + self.setting.strangers)
-        ]
-        stranger = [self._stranger(own.pop())] if self.setting.strangers else []
+        strangers = self.setting.strangers
+        own = [random.Random(self.chances.random()) for _ in range(CLIENTS + strangers)]
+        apart = [own.pop() for _ in range(strangers)]
         write_share, consistent_share = self.chances.choice(self.setting.habits)
+        pace_s = self.chances.choice(STRANGERS_PACES_S)
+        outside = [self._stranger(chances, pace_s) for chances in apart]
         clients = [
             self._client(chances, write_share=write_share, consistent_share=consistent_share)
             for chances in own
         ]
-        await asyncio.gather(*stranger, *clients)
+        await asyncio.gather(*outside, *clients)
 
     async def look(self) -> None:
         """Read every item through every proxy, twice, so that the cache has its say."""
@@ -99,19 +102,13 @@ class Clients:
                 )
             await asyncio.sleep(chances.expovariate(1 / pace_s))
 
-    async def _stranger(self, chances: random.Random) -> None:
+    async def _stranger(self, chances: random.Random, pace_s: float) -> None:
         while not self.going_home:
-            item = chances.choice(self.items)
-            call = self._begun(NO_PROXY, item, Kind.WRITE)
-            body = WRITES[0][1](item, str(call.number))
-            await self._patiently(self._write_past(call, body), PATIENCES_S[-1])
-            await asyncio.sleep(chances.expovariate(1 / STRANGERS_PACE_S))
-
-    async def _write_past(self, call: Call, body: dict[str, Any]) -> None:
-        endpoint = self.world.upstream.endpoint
-        status, _, how = await self._post(endpoint, call, WRITES[0][0], body)
-        call.acknowledged = status == 200
-        self._ended(call, how)
+            call = self._begun(NO_PROXY, chances.choice(self.items), Kind.WRITE)
+            operation, make = chances.choice(WRITES)
+            endpoint = self.world.upstream.endpoint
+            await self._patiently(self._write_to(endpoint, call, operation, make), PATIENCES_S[-1])
+            await asyncio.sleep(chances.expovariate(1 / pace_s))
 
     async def _patiently(self, call: Awaitable[None], patience_s: float) -> None:
         try:
@@ -133,8 +130,11 @@ class Clients:
 
     async def _write(self, slot: Slot, item: int, operation: str, make: MakeBody) -> None:
         call = self._begun(slot.number, item, Kind.WRITE)
-        body = make(item, str(call.number))
-        status, _, how = await self._post(_endpoint(slot), call, operation, body)
+        await self._write_to(_endpoint(slot), call, operation, make)
+
+    async def _write_to(self, endpoint: str, call: Call, operation: str, make: MakeBody) -> None:
+        body = make(call.item, str(call.number))
+        status, _, how = await self._post(endpoint, call, operation, body)
         call.acknowledged = status == 200
         self._ended(call, how)
 

@@ -1,12 +1,12 @@
 """Everything that can be broken, by name: each fault breaks something, lasts, and mends it.
 
-What breaks the store itself is in `tests/chaos/store_faults.py`.
+What breaks the store itself is in `tests/chaos/store_faults.py`, what happens to the stream in
+`tests/chaos/stream_faults.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from proxy.embedded.process import EngineError
 from tests.chaos.links import StoreLink, listen_again
 from tests.chaos.store_faults import RESTART_LENGTHS_S, STORE_FAULTS, OnStore
+from tests.chaos.stream_faults import STREAM_FAULTS
 from tests.chaos.trouble import Trouble
 from tests.chaos.world import Slot
 
@@ -35,11 +36,8 @@ async def _kill_proxy(trouble: Trouble, slot: Slot) -> None:
 async def _stop_proxy(trouble: Trouble, slot: Slot) -> None:
     for_s = trouble.length_s()
     trouble.tell(f"proxy {slot.number}: SIGSTOP for {for_s} s")
-    trouble.world.send(slot, signal.SIGSTOP)
-    try:
+    with trouble.world.stopped(slot):
         await trouble.last(for_s)
-    finally:
-        trouble.world.send(slot, signal.SIGCONT)
 
 
 def _some_way(trouble: Trouble, slot: Slot) -> tuple[list[StoreLink], str]:
@@ -165,22 +163,25 @@ WEATHERS: Final[dict[str, OnStore]] = {
     f"upstream {kind}": partial(_change_weather, kind=kind)
     for kind in ("ambiguous", "late", "throttled", "silent", "broken", "slow")
 }
-NAMES: Final = (*SLOT_FAULTS, *STORE_FAULTS, *WEATHERS)
+NAMES: Final = (*SLOT_FAULTS, *STORE_FAULTS, *STREAM_FAULTS, *WEATHERS)
 
 
 async def strike(name: str, trouble: Trouble) -> bool:
     """Let one fault happen, from its beginning to its end; False when it could not.
 
-    One fault at a time has to do with the store, which is whole again before the next, and one with
-    each slot. Its victim may be taken, or not be what it was a moment ago.
+    One fault at a time has to do with the store, which is whole again before the next, one of each
+    name with the stream, and one with each slot. Its victim may be taken, or not be what it was a
+    moment ago.
     """
     world = trouble.world
     if name in WEATHERS:
         await WEATHERS[name](trouble)
         return True
+    if name in STREAM_FAULTS:
+        return await _alone(world.stream_busy[name], partial(_strike_stream, name, trouble))
     if name in STORE_FAULTS:
         return await _alone(world.store_busy, partial(_strike_store, name, trouble))
-    slot = trouble.chances.choice(world.slots)
+    slot = trouble.chances.choice(world.everybody)
     return await _alone(slot.busy, partial(_strike_slot, name, trouble, slot))
 
 
@@ -192,6 +193,11 @@ async def _strike_store(name: str, trouble: Trouble) -> bool:
         return False
     finally:
         await trouble.world.topology.settled()
+    return True
+
+
+async def _strike_stream(name: str, trouble: Trouble) -> bool:
+    await STREAM_FAULTS[name](trouble)
     return True
 
 

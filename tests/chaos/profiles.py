@@ -9,6 +9,10 @@ with these sums kept for real processes on a busy machine:
   more.
 - `store.timeout_s` 0.25 is eight times what a loaded machine was seen to need; faults are longer.
 - `heartbeat_age_s_max` 1.0 = four heartbeats.
+- `streams.lag_max_s` 1.5 > `streams.lease_s` 1.0: the product's own rule. Beyond it a lag is looked
+  at once a second, and known in whole seconds; what the stream itself holds back comes on top. So
+  the bound is half of a round, and faults can last for longer. 4.0 is longer than a shard is
+  without a reader when one was killed: no degrading then makes up for a record that was lost.
 """
 
 from __future__ import annotations
@@ -24,9 +28,12 @@ from tests.chaos.judge import (
     LINEARIZABLE,
     NOT_REFUSED_YET_APPLIED,
     OWN_WRITES_READ,
+    SEEN_IN_TIME,
     SETTLED,
     Claim,
 )
+from tests.chaos.stream_faults import HELD_S_MAX, STREAM_FAULTS
+from tests.sim.rig import TABLE
 
 MARKER_S: Final = 3.0
 LEASE_S: Final = 0.5
@@ -105,7 +112,7 @@ class Setting:
         claims_unreached: what must hold instead if a write could not reach the store in time after
             all (a busy machine, a proxy that slept): then the row "a writer reaches DynamoDB but
             not the store" of ARCHITECTURE.md applies. None: the same as `claims`.
-        strangers: whether some writes pass no proxy, so that only its age ends an entry.
+        strangers: how many write past every proxy: only its age, or a stream, ends an entry then.
         habits: of the clients; one is drawn.
     """
 
@@ -113,7 +120,7 @@ class Setting:
     faults: tuple[str, ...]
     claims: tuple[Claim, ...]
     claims_unreached: tuple[Claim, ...] | None = None
-    strangers: bool = False
+    strangers: int = 0
     habits: tuple[tuple[float, float], ...] = HABITS
 
 
@@ -128,21 +135,46 @@ class Profile:
         name: level and write mode.
         settings: dotted names to the values that a seed may draw.
         rounds: what the rounds are, in turn.
+        readers: how many processes read streams and serve nobody.
     """
 
     name: str
     settings: Mapping[str, tuple[object, ...]]
     rounds: tuple[Setting, ...]
+    readers: int = 0
 
     @property
     def hard_s_max(self) -> float:
-        """The longest that an entry may be served, over all draws."""
+        """The longest that an entry may be served after a write that nobody fenced."""
+        if "streams.lag_max_s" in self.settings:
+            (lag_max_s,) = self.settings["streams.lag_max_s"]
+            return float(str(lag_max_s)) + LOOK_S + WHOLE_S + HELD_S_MAX
         entry_s = max(float(str(each)) for each in self.settings["defaults.fresh_ttl_s"])
         grace = ("defaults.grace_s", "defaults.stale_if_error_s")
         return entry_s + max(
             float(str(each)) for name in grace for each in self.settings.get(name, (0.0,))
         )
 
+
+LOOK_S: Final = 1.0
+"""Between two looks at the lag."""
+
+WHOLE_S: Final = 1.0
+"""DynamoDB dates records and answers in whole seconds: a lag may be longer by one than it seems."""
+
+STREAMS: Final[Mapping[str, tuple[object, ...]]] = {
+    "tables": ({TABLE: {"streams": True}},),
+    "streams.lag_max_s": (1.5,),
+    "streams.short_ttl_s": (0.5,),
+    "streams.lease_s": (1.0,),
+    "streams.idle_poll_s": (0.25,),
+    "streams.discover_s": (1.0,),
+    "streams.over_lag": ("short_ttl", "bypass"),
+}
+LONG_LIVED: Final[dict[str, tuple[object, ...]]] = {
+    "defaults.fresh_ttl_s": (60.0,),
+    "defaults.negative_ttl_s": (60.0,),
+}
 
 ALWAYS: Final = (NOT_REFUSED_YET_APPLIED, ALIVE)
 FORGETFUL_FAULTS: Final = ("store flushed", *HARMLESS)
@@ -151,20 +183,19 @@ FORGETFUL_FAULTS: Final = ("store flushed", *HARMLESS)
 def _profiles() -> Iterator[Profile]:
     for mode in ("invalidate", "through"):
         common = {**TIMES, "defaults.write_mode": (mode,)}
-        long_lived = {"defaults.fresh_ttl_s": (60.0,), "defaults.negative_ttl_s": (60.0,)}
         short_lived = {"defaults.fresh_ttl_s": (2.0,), "defaults.negative_ttl_s": (2.0,)}
         whole = Setting("everything", EVERYTHING, (LINEARIZABLE, SETTLED, *ALWAYS))
         own = (OWN_WRITES_READ, *ALWAYS)
         forgetful = Setting("forgetful", FORGETFUL_FAULTS, (ACKNOWLEDGED_ONLY, *ALWAYS), own)
         yield Profile(
             f"strict-{mode}",
-            common | long_lived | {"defaults.level": ("strict",)},
+            common | LONG_LIVED | {"defaults.level": ("strict",)},
             (whole, whole, forgetful),
         )
         connected = Setting("connected", HARMLESS, (LINEARIZABLE, SETTLED, *ALWAYS), own)
         yield Profile(
             f"session-{mode}",
-            common | long_lived | {"defaults.level": ("session",), "defaults.grace_s": (1.0,)},
+            common | LONG_LIVED | {"defaults.level": ("session",), "defaults.grace_s": (1.0,)},
             (Setting("everything", EVERYTHING, own), connected, forgetful),
         )
         aged = (BOUNDED_AGE, SETTLED, *ALWAYS)
@@ -177,8 +208,43 @@ def _profiles() -> Iterator[Profile]:
                 "defaults.grace_s": (1.0,),
                 "defaults.stale_if_error_s": (1.0,),
             },
-            (Setting("everything", EVERYTHING, aged, strangers=True),),
+            (Setting("everything", EVERYTHING, aged, strangers=1),),
         )
 
 
-PROFILES: Final = {profile.name: profile for profile in _profiles()}
+STRANGERS: Final = 3
+QUIET_HABITS: Final = ((0.0, 0.0), (0.0, 0.0), (0.03, 0.05))
+"""Writes and consistent reads make entries anew: with fewer, more hang on the stream alone."""
+
+
+def _stream_profiles() -> Iterator[Profile]:
+    """Writes past every proxy are told by a stream, which proxies read, or others for them."""
+    claims = (SEEN_IN_TIME, SETTLED, *ALWAYS)
+    faults = {
+        "streams": (*STREAM_FAULTS, *PROXY_FAULTS),
+        "everything": (*STREAM_FAULTS, *EVERYTHING),
+        "forgetful": (*STREAM_FAULTS, *FORGETFUL_FAULTS),
+    }
+    rounds = tuple(
+        Setting(name, those, claims, strangers=STRANGERS, habits=QUIET_HABITS)
+        for name, those in faults.items()
+    )
+    for mode, readers, lag_max_s in (("invalidate", 0, 1.5), ("through", 2, 4.0)):
+        yield Profile(
+            f"streams-{mode}",
+            {
+                **TIMES,
+                **LONG_LIVED,
+                **STREAMS,
+                "streams.reads": (not readers,),
+                "streams.lag_max_s": (lag_max_s,),
+                "defaults.level": ("session", "eventual"),
+                "defaults.stale_if_error_s": (0.0,),
+                "defaults.write_mode": (mode,),
+            },
+            rounds,
+            readers,
+        )
+
+
+PROFILES: Final = {profile.name: profile for profile in (*_profiles(), *_stream_profiles())}

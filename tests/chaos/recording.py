@@ -30,6 +30,15 @@ class Applied:
     by: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One SIGSTOP and its SIGCONT, by the number of the process; monotonic."""
+
+    proxy: int
+    from_s: float
+    to_s: float
+
+
 def assemble(calls: Iterable[Call], applied: Iterable[Applied], *, quiet_s: float) -> History:
     """Return the history of these calls and effects.
 

@@ -77,7 +77,8 @@ async def play(plan: Plan, tell: Callable[[str], None]) -> Report:
     store = TOPOLOGIES[plan.topology](binary)
     report = Report(_about(plan, drawn, binary))
     began_s = time.monotonic()
-    async with running_world(store, drawn, seed=f"{plan.seed}/upstream") as world:
+    seed, readers = f"{plan.seed}/upstream", plan.profile.readers
+    async with running_world(store, drawn, seed=seed, readers=readers) as world:
         run = _Run(plan, world, report, tell)
         while (left_s := plan.for_s - (time.monotonic() - began_s)) > 0 or not report.rounds:
             number = len(report.rounds)
@@ -99,7 +100,7 @@ class _Run:
         self._debts_before = 0.0
         hard_s = plan.profile.hard_s_max
         self.silence_s = max(MARKER_S, hard_s if hard_s <= WAITED_OUT_S else 0.0) + 0.5
-        self._bounds = Bounds(MARKER_S, hard_s)
+        self._hard_s = hard_s
 
     async def round(self, number: int, for_s: float) -> None:
         """Play one round and judge it."""
@@ -159,21 +160,24 @@ class _Run:
     async def _judge(
         self, told: Round, setting: Setting, clients: Clients, history: History
     ) -> None:
-        claims = setting.claims
+        world, claims = self._world, setting.claims
         if setting.claims_unreached is not None and await self._unreached() > self._debts_before:
             claims = setting.claims_unreached
             self._tell("  a write could not reach the store in time: judged by less")
         told.claims = {claim.guarantee: claim.words for claim in claims}
-        told.violations = judge(history, claims, self._bounds)
+        told.violations = judge(history, claims, Bounds(MARKER_S, self._hard_s, tuple(world.stops)))
         told.outcomes = clients.outcomes
         told.reads = sum(call.value is not None for call in history.calls)
         told.writes = sum(call.acknowledged for call in history.calls if call.kind is Kind.WRITE)
-        for ended in self._world.ended:
+        for ended in world.ended:
             told.violations.append(Violation("alive", ended))
-        self._world.ended.clear()
-        broken = await self._world.counted("dynaside_invariant_violations_total")
+        world.ended.clear()
+        world.stops.clear()
+        broken = await world.counted("dynaside_invariant_violations_total")
         if broken:
             told.violations.append(Violation("alive", f"{broken:g} invariants do not hold"))
+        if await world.counted("dynaside_stream_degraded"):
+            told.violations.append(Violation("alive", "a stream's lag stays over its bound"))
         found = sum(not each.excused for each in told.violations)
         self._tell(f"  {told.reads} reads, {told.writes} writes, {found} violations")
 

@@ -11,8 +11,17 @@ import pytest
 from tests.chaos.__main__ import main
 from tests.chaos.clients import Clients
 from tests.chaos.faults import NAMES, strike
-from tests.chaos.judge import LINEARIZABLE
-from tests.chaos.profiles import PROFILES, TIMES, Profile, Setting
+from tests.chaos.judge import LINEARIZABLE, SEEN_IN_TIME, SETTLED
+from tests.chaos.profiles import (
+    LONG_LIVED,
+    PROFILES,
+    QUIET_HABITS,
+    STRANGERS,
+    STREAMS,
+    TIMES,
+    Profile,
+    Setting,
+)
 from tests.chaos.run import Plan, play
 from tests.chaos.store_faults import STORE_FAULTS
 from tests.chaos.stores import TOPOLOGIES
@@ -24,6 +33,7 @@ from tests.support.redis_server import server_binary
 pytestmark = pytest.mark.store
 
 SEEDS = {"single": "3", "sentinel": "3", "cluster": "3"}
+STREAM_SEED = "3"
 QUICK = {"store.quarantine_s": 0, "fence.marker_s": 2.0, "fence.tombstone_s": 2.0}
 
 
@@ -65,6 +75,42 @@ async def test_proxies_that_do_not_invalidate_are_noticed() -> None:
     assert all(violation.lines for violation in report.violations)
 
 
+def test_writes_past_every_proxy_are_seen_while_the_stream_breaks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """G10 holds for proxies that share the shards of a stream."""
+    status = main(["--profile", "streams-invalidate", "--seed", STREAM_SEED, "--seconds", "12"])
+    told = capsys.readouterr()
+    assert status == 0, told
+    assert "stream: " in told.err
+
+
+async def test_streams_that_nobody_reads_are_noticed() -> None:
+    """Where nobody reads and no table degrades, strangers' writes stay unseen: it must fail."""
+    unread = Profile(
+        "unread",
+        {
+            **TIMES,
+            **LONG_LIVED,
+            **STREAMS,
+            "streams.reads": (False,),
+            "streams.over_lag": ("ignore",),
+            "store.quarantine_s": (0.0,),
+        },
+        (
+            Setting(
+                "calm",
+                (),
+                (SEEN_IN_TIME, SETTLED),
+                strangers=STRANGERS,
+                habits=QUIET_HABITS[:1],
+            ),
+        ),
+    )
+    report = await play(Plan(unread, seed=2, for_s=1.0), lambda _: None)
+    assert {each.guarantee for each in report.violations} >= {"G10", "settled"}
+
+
 async def test_every_fault_mends_what_it_breaks() -> None:
     """Each fault once, as short as it can be; afterwards every proxy serves and answers."""
     # Twice, so that each also meets a primary that was a replica once.
@@ -82,7 +128,7 @@ async def test_stores_that_look_after_themselves_recover(name: str) -> None:
 async def strike_and_look(name: str, faults: list[str]) -> None:
     """Let faults happen, one after the other, and read through every proxy."""
     lines: list[str] = []
-    settings = {name: values[0] for name, values in TIMES.items()} | QUICK
+    settings = {name: values[0] for name, values in {**TIMES, **STREAMS}.items()} | QUICK
     store = TOPOLOGIES[name](server_binary("valkey"))
     async with running_world(store, settings, seed="1") as world:
         trouble = Trouble(world, random.Random(1), lines.append)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.chaos.judge import (
@@ -9,10 +11,11 @@ from tests.chaos.judge import (
     ALIVE,
     LINEARIZABLE,
     NOT_REFUSED_YET_APPLIED,
+    SEEN_IN_TIME,
     Bounds,
     judge,
 )
-from tests.chaos.recording import PENDING, Applied, assemble
+from tests.chaos.recording import PENDING, Applied, Stop, assemble
 from tests.sim.history import ABSENT, Call, Kind
 
 BOUNDS = Bounds(marker_s=3.0, hard_s=60.0)
@@ -76,6 +79,27 @@ def test_a_write_in_time_excuses_nothing() -> None:
     history = assemble(calls, [Applied(0, "a", 3.8, 1)], quiet_s=LATER_S)
     (found,) = judge(history, (LINEARIZABLE,), BOUNDS)
     assert not found.excused
+
+
+def test_a_late_write_does_not_excuse_what_its_record_tells() -> None:
+    """G10 asks whether the stream was heeded; it tells of every write, late or not."""
+    calls = [write(1, 1.0, 9.0), read(2, 80.0, 80.1, ABSENT)]
+    history = assemble(calls, [Applied(0, "a", 8.0, 1)], quiet_s=LATER_S)
+    (found,) = judge(history, (SEEN_IN_TIME,), BOUNDS)
+    assert found.guarantee == "G10"
+    assert not found.excused
+
+
+@pytest.mark.parametrize(
+    ("began_s", "excused"), [(80.0, "proxy 2 was stopped for 4.5 s"), (81.0, "")]
+)
+def test_a_stop_excuses_until_the_lag_was_looked_at(began_s: float, excused: str) -> None:
+    """The row "and this proxy was stopped": reads of that proxy, and of a moment after it."""
+    calls = [write(1, 1.0, 2.0), read(2, began_s, began_s + 0.1, ABSENT)]
+    history = assemble(calls, [Applied(0, "a", 1.5, 1)], quiet_s=LATER_S)
+    stops = (Stop(2, 75.5, 80.0), Stop(1, 75.5, 99.0))
+    (found,) = judge(history, (SEEN_IN_TIME,), replace(BOUNDS, stops=stops))
+    assert found.excused == excused
 
 
 @pytest.mark.parametrize("reason", ["store-down", "store-unsettled"])

@@ -1,8 +1,9 @@
 """The fake DynamoDB as a process of its own, with weather: faults that come by chance.
 
 `python -m tests.chaos.upstream SEED` prints its endpoint and serves until killed. `POST /_fake`
-takes the orders of `FakeUpstream.command` and two more: `weather` sets the chances, `effects_from`
-asks for what was applied since.
+takes the orders of `FakeUpstream.command` and three more: `weather` sets the chances,
+`effects_from` asks for what was applied since, `disturb` does one thing to the table's stream,
+where it is possible now. The table has a stream from the beginning; nobody need read it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from proxy.embedded.process import Child, log_path, new_folder, spawn
 from tests.chaos.recording import Applied
+from tests.fakes.fake_stream_records import VIEW_TYPES
 from tests.fakes.fake_upstream import FakeUpstream, Outcome
 from tests.fakes.fake_upstream_script import (
     FAILED,
@@ -33,6 +35,7 @@ from tests.fakes.fake_upstream_script import (
     SILENT_YET_APPLIED,
     THROTTLED,
     UNAVAILABLE,
+    Effect,
     Fault,
     Received,
     Script,
@@ -50,6 +53,12 @@ SLOW_S: Final = 0.3
 
 LAG_S: Final = 0.3
 """How old an eventually consistent read may be."""
+
+OPEN_SHARDS_MAX: Final = 4
+REFUSED: Final = ("DescribeStream", "GetShardIterator", "GetRecords")
+REFUSALS: Final = ("LimitExceededException", "InternalServerError")
+REFUSED_TIMES: Final = 1000
+"""More than anybody asks until it relents."""
 
 
 @dataclass
@@ -111,12 +120,16 @@ class ChaosUpstream(FakeUpstream):
         self._effects: list[tuple[int, str, float, int]] = []
         self.tables.add(TABLE, pk="S")
         self.tables.applied = self._note
+        self.tables.streams.shards_at_first = chances.choice((1, 2))
+        self._open_stream()
 
     def command(self, order: Json) -> Json:
         """Obey one order, see the module; `effects` are in the shape of `Applied`."""
         reply = super().command(order)
         if "weather" in order:
             self._script.weather = Weather(**order["weather"])
+        if "disturb" in order:
+            self._disturb(order["disturb"])
         if "effects_from" in order:
             reply["effects"] = self._effects[order["effects_from"] :]
         return reply
@@ -127,6 +140,7 @@ class ChaosUpstream(FakeUpstream):
             await asyncio.sleep(self._chances.uniform(0.01, LATE_S))
             self.land()
             self.log.clear()  # nobody asks for it here, and a run may be long
+            self.tables.streams.calls.clear()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         await self._way()
@@ -142,10 +156,37 @@ class ChaosUpstream(FakeUpstream):
         if self._chances.random() < self._script.weather.slow:
             await asyncio.sleep(self._chances.uniform(0, SLOW_S / 2))
 
+    def _outcome(self, received: Received, fault: Fault) -> Outcome:
+        if fault.effect is Effect.LATER and received.operation in REFUSED:
+            return 200, {}  # what only reads has no effect, and none later
+        return super()._outcome(received, fault)
+
     def _run(self, received: Received, fault: Fault) -> Outcome:
         self._by = int(received.header(CALL_HEADER) or -1)
         self.tables.lag_s = self._chances.uniform(0, LAG_S)
         return super()._run(received, fault)
+
+    def _disturb(self, how: str) -> None:
+        stream = self.tables.stream(TABLE)
+        match how:
+            case "split" | "roll over" if stream.open_shards:
+                shard = self._chances.choice(stream.open_shards)
+                few = len(stream.open_shards) < OPEN_SHARDS_MAX
+                stream.split(shard) if few and how == "split" else stream.roll_over(shard)
+            case "trim" if all(shard.listed for shard in stream.shards.values()):
+                # Real ones lose records after a day: by then somebody has begun every shard, and
+                # every shard is listed.
+                begun = {shard.shard_id for shard in stream.shards.values() if shard.begun}
+                stream.trim(shards=begun)
+            case "refuse":
+                error = self._chances.choice(REFUSALS)
+                for operation in REFUSED:
+                    self.tables.streams.refuse(operation, error, times=REFUSED_TIMES)
+            case "turn on" if stream.status != "ENABLED":
+                self._open_stream()
+
+    def _open_stream(self) -> None:
+        self.tables.enable_stream(TABLE, self._chances.choice(VIEW_TYPES))
 
     def _note(self, table: Table, identity: tuple[object, ...], item: Json | None) -> None:
         value = ABSENT if item is None else str(item["v"]["S"])
@@ -184,6 +225,14 @@ class UpstreamProcess:
     async def tell_weather(self, session: aiohttp.ClientSession) -> None:
         """Make `weather` the upstream's."""
         await self._order(session, {"weather": asdict(self.weather)})
+
+    async def disturb(self, session: aiohttp.ClientSession, how: str) -> None:
+        """Do one thing to the stream: split, roll over, trim, refuse or turn on."""
+        await self._order(session, {"disturb": how})
+
+    async def order_stream(self, session: aiohttp.ClientSession, order: Json) -> None:
+        """Give one order about the stream, see `StreamedTables.command`."""
+        await self._order(session, {"stream": {"table": TABLE, **order}})
 
     async def effects(self, session: aiohttp.ClientSession) -> list[Applied]:
         """Return what was applied since this was last asked."""

@@ -46,6 +46,8 @@ class Shard:
         kept_from: what is before this sequence number was trimmed.
         closed_s: when it was closed, None while the shard is open.
         listed: whether DescribeStream shows the shard.
+        begun: whether who reads it goes on after a record, and will be told if that is trimmed; who
+            begins at either end is not.
     """
 
     shard_id: str
@@ -57,6 +59,7 @@ class Shard:
     kept_from: int = 0
     closed_s: float | None = None
     listed: bool = True
+    begun: bool = False
     records: list[StreamRecord] = field(default_factory=list)
 
     @property

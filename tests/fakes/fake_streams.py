@@ -51,6 +51,7 @@ class _Iterator:
         given_s: when it was given.
         series: of how many that expired together.
         way: how many answers it takes until records are found.
+        begun: whether records came before it.
     """
 
     arn: str
@@ -59,11 +60,12 @@ class _Iterator:
     given_s: float
     series: int
     way: int
+    begun: bool
 
     @property
     def token(self) -> str:
         """Return what clients get: opaque to them, and of no use at another fake."""
-        content = [self.shard_id, self.sequence, self.given_s, self.series, self.way]
+        content = [*(self.shard_id, self.sequence, self.given_s, self.series, self.way, self.begun)]
         return f"{self.arn}|1|{base64.b64encode(json.dumps(content).encode()).decode()}"
 
     @classmethod
@@ -71,10 +73,10 @@ class _Iterator:
         """Return what a token stands for, or refuse it."""
         try:
             arn, _, coded = str(token).split("|")
-            shard_id, sequence, given_s, series, way = json.loads(base64.b64decode(coded))
+            shard_id, sequence, given_s, series, way, begun = json.loads(base64.b64decode(coded))
         except ValueError:
             raise DynamoError(VALIDATION, "Invalid ShardIterator") from None
-        return cls(arn, shard_id, sequence, given_s, series, way)
+        return cls(arn, shard_id, sequence, given_s, series, way, begun)
 
 
 class FakeStreams:
@@ -200,8 +202,9 @@ class FakeStreams:
         else:
             sequence = _asked_number(shard, body.get("SequenceNumber"))
             sequence += kind == "AFTER_SEQUENCE_NUMBER"
-        way = 0 if kind == "LATEST" else stream.way
-        return {"ShardIterator": self._iterator(stream, shard, sequence, way)}
+        way, shard.begun = 0 if kind == "LATEST" else stream.way, kind == "AFTER_SEQUENCE_NUMBER"
+        iterator = self._iterator(stream, shard, sequence, way=way, begun=shard.begun)
+        return {"ShardIterator": iterator}
 
     def _get_records(self, body: Json) -> Json:
         limit = _limit(body, PAGE_RECORDS_MAX)
@@ -210,9 +213,9 @@ class FakeStreams:
             raise DynamoError(SERVICE + "ExpiredIteratorException", EXPIRED)
         stream = self._stream(given.arn)
         shard = _shard(stream, given.shard_id)
-        if given.sequence < shard.kept_from:
-            raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
+        _check_trimmed(shard, given.sequence)
         self._check_rate(shard)
+        shard.begun = given.begun
         found = shard.visible_from(given.sequence)[:limit]
         if given.way:
             found = []
@@ -221,8 +224,9 @@ class FakeStreams:
         after = page[-1].sequence + 1 if page else given.sequence
         reply: Json = {"Records": [record.shown for record in page]}
         if shard.is_open or shard.has_from(after):
-            way = max(0, given.way - 1)
-            reply["NextShardIterator"] = self._iterator(stream, shard, after, way)
+            way, begun = max(0, given.way - 1), given.begun or bool(page)
+            iterator = self._iterator(stream, shard, after, way=way, begun=begun)
+            reply["NextShardIterator"] = iterator
         return reply
 
     def _alive(self) -> list[str]:
@@ -236,9 +240,11 @@ class FakeStreams:
             raise DynamoError(SERVICE + "ResourceNotFoundException", text)
         return stream
 
-    def _iterator(self, stream: FakeStream, shard: Shard, sequence: int, way: int) -> str:
-        now_s = self._wall_s()
-        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, self._series, way).token
+    def _iterator(
+        self, stream: FakeStream, shard: Shard, sequence: int, *, way: int, begun: bool
+    ) -> str:
+        now_s, series = self._wall_s(), self._series
+        return _Iterator(stream.arn, shard.shard_id, sequence, now_s, series, way, begun).token
 
     def _check_rate(self, shard: Shard) -> None:
         if not self.limited:
@@ -291,9 +297,14 @@ def _asked_number(shard: Shard, asked: object) -> int:
     sequence = int(text)
     if sequence < shard.first or (shard.last is not None and sequence > shard.last):
         raise DynamoError(VALIDATION, "Invalid SequenceNumber for the shard")
-    if sequence < shard.kept_from:
-        raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
+    _check_trimmed(shard, sequence)
     return sequence
+
+
+def _check_trimmed(shard: Shard, sequence: int) -> None:
+    if sequence < shard.kept_from:
+        shard.begun = False  # who is told that goes on at the horizon
+        raise DynamoError(SERVICE + "TrimmedDataAccessException", OUTLIVED)
 
 
 def _within_size(records: list[StreamRecord]) -> tuple[list[StreamRecord], int]:

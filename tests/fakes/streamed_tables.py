@@ -73,7 +73,8 @@ class StreamedTables(Tables):
 
         Shape: {"table": "t", "enable": "KEYS_ONLY"}, {"table": "t", "step": "split"} with any of
         STEPS, {"refuse": "GetRecords", "error": "LimitExceededException", "times": 2},
-        {"expire_iterators": true}, {"lag_s": 0.5} for streams to come and, with a table, its own.
+        {"relent": true}, {"expire_iterators": true}, {"lag_s": 0.5} for streams to come and, with
+        a table, its own.
         """
         if "enable" in order:
             self.enable_stream(order["table"], order["enable"])
@@ -86,6 +87,8 @@ class StreamedTables(Tables):
         if "refuse" in order:
             error, times = order.get("error", "LimitExceededException"), order.get("times", 1)
             self.streams.refuse(order["refuse"], error, times=times)
+        if order.get("relent"):
+            self.streams.relent()
         if order.get("expire_iterators"):
             self.streams.expire_iterators()
 

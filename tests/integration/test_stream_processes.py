@@ -14,13 +14,12 @@ import pytest
 from proxy.embedded.valkey import RunningStore, start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.dynamo_wire import Call, ask
-from tests.support.proxy_process import SERVE, RunningProxy, running_proxy
+from tests.support.proxy_process import READ, SERVE, RunningProxy, running_proxy
 from tests.support.serving import until_told
 
 pytestmark = pytest.mark.store
 
 TABLE: Final = "orders"
-READERS: Final = ("streams",)
 LEASE_S: Final = 2.0
 ITEMS: Final = 8
 
@@ -107,7 +106,7 @@ async def fleet_of(
                         command=command,
                     )
                 )
-                for command in [SERVE] * size + [READERS] * readers
+                for command in [SERVE] * size + [READ] * readers
             ]
             yield Fleet(fake, proxies)
 

@@ -45,6 +45,7 @@ ENVIRON: Final[Mapping[str, str]] = {
 }
 
 SERVE: Final = ("serve",)
+READ: Final = ("streams",)
 
 
 @dataclass
