@@ -15,8 +15,10 @@ UPSTREAM_ENDPOINT ?=
 PORT ?=
 OPS_PORT ?=
 
-# For `make test`: more arguments to pytest, as in ARGS='-k fence'.
+# For `make test`: more arguments to pytest, as in ARGS='-k fence'. All tests run in as many processes
+# as there are processors, some in one: starting several takes longer than they save.
 ARGS ?=
+WORKERS ?= $(if $(ARGS),0,auto)
 
 # For `make bench-layouts`; `make bench-levels` and `make bench-door` have defaults of their own.
 
@@ -65,8 +67,11 @@ setup: .venv-lambda/.installed
 setup: $(JS)/node_modules/.installed ## install everything the tests need
 
 .PHONY: test
-test: setup ## run all tests with branch coverage; ARGS= goes to pytest
-	@.venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+test: setup ## run all tests with branch coverage; ARGS= goes to pytest, WORKERS= processes run them
+	@# Bytecode is kept even where the environment says otherwise: tests start the proxy hundreds of
+	@# times, and without it each start would compile all of it.
+	@env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal \
+		--cov --cov-report=term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
 bench: OUT =

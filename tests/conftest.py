@@ -20,6 +20,18 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 pytest_plugins = ["tests.support.engines"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let coverage trace once in a worker of pytest-xdist.
+
+    pytest-cov starts it there twice, when it reads its options and again when the session starts;
+    `no_cover` stops the second only, and the first, which nobody reads, would go on.
+    """
+    plugin = session.config.pluginmanager.getplugin("_cov")
+    if hasattr(session.config, "workerinput") and plugin and plugin._started:
+        plugin.cov_controller.pause()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let coverage trace unit tests only.
 

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.embedded.process import free_port
 from tests.bench.door_server import TABLE, item_body, key_of
 from tests.bench.setting import setting
 from tests.support.door_requests import raw_request
+from tests.support.ports import free_port
 
 NGINX: Final = "nginx return 200"
 DOOR: Final = "fast door"

@@ -23,13 +23,14 @@ import aiohttp
 
 from proxy.core.cache_key import KeySpace
 from proxy.core.values import CacheKey
-from proxy.embedded.process import PORT_ATTEMPTS_MAX, EngineEndedError, EngineError, free_port
+from proxy.embedded.process import PORT_ATTEMPTS_MAX, EngineEndedError, EngineError
 from tests.chaos.links import RETRY_S, StoreLinks
 from tests.chaos.recording import Stop
 from tests.chaos.topologies import Topology
 from tests.chaos.upstream import UpstreamProcess
 from tests.sim.rig import TABLE
 from tests.support.fault_proxy import FaultProxy
+from tests.support.ports import free_port
 from tests.support.proxy_process import (
     ENVIRON,
     READ,

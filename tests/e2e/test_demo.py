@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.embedded.process import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0

@@ -17,10 +17,10 @@ import boto3
 import pytest
 
 from proxy.embedded.dynamodb import RunningDynamoDB
-from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.fake_upstream_script import RESET_BEFORE
+from tests.support.ports import free_port
 from tests.support.proxy_process import ENVIRON, REGION, RunningProxy, running_proxy
 from tests.support.sdk import boto3_client
 from tests.support.sdk_tours import (

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxy.embedded.process import free_port
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.dynamo_wire import Call
+from tests.support.ports import free_port
 from tests.support.serving import Serving, serving
 
 TABLE = "t"

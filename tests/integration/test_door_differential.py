@@ -229,7 +229,8 @@ def outcome(
         rig = DoorRig(door=door, cross_origin=cross_origin, bodies_bytes_max=room)
         return await play(course, rig), rig.at_once
 
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    # Debug mode would keep the stack of each step: several times the time of all else.
+    with asyncio.Runner(debug=False, loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main())
 
 

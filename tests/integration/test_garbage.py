@@ -96,11 +96,19 @@ async def served(upstream: FakeUpstream, valkey: RunningStore) -> AsyncIterator[
         yield proxy
 
 
+@pytest.fixture(autouse=True)
+def others_left_out() -> Iterator[None]:
+    """Leave what is there already out of every look: the process has all tests in it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def left_over() -> Iterator[Callable[[], list[object]]]:
     """Stop the collector, and give what tells what of the proxy's it would have had to free."""
     gc.disable()
-    while gc.collect():  # what other tests left may leave more when it goes
+    while gc.collect():  # what goes may leave more
         pass
 
     def look() -> list[object]:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from proxy.edge.upstream_fields import HOP_HEADER
-from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from proxy.flow.read_path import ReadPath
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.fakes.fake_upstream_script import HALF_BODY, RESET_AFTER, SILENT, Fault
+from tests.support.ports import free_port
 from tests.support.serving import JSON_1_0, Reply, Serving, item, key, post, serving, until
 
 pytestmark = pytest.mark.store

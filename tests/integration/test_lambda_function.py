@@ -21,12 +21,12 @@ from proxy.core.lambda_batch import StrangeEvent
 from proxy.core.values import TableName
 from proxy.edge.clock import SystemClock
 from proxy.embedded.dynamodb import RunningDynamoDB
-from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from tests.fakes.fake_stream_records import without_keys
 from tests.fakes.fake_upstream import FakeUpstream
 from tests.support.dynamo_wire import Json
 from tests.support.lambda_function import Invocation, lambda_event, load_handler
+from tests.support.ports import free_port
 from tests.support.proxy_process import REGION
 from tests.support.serving import Serving, item, key, serving
 from tests.support.stream_client import WireClient, all_records

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from proxy.embedded.process import LOOPBACK, free_port
+from proxy.embedded.process import LOOPBACK
 from proxy.embedded.valkey import start_valkey
 from tests.fakes.fake_upstream import FakeUpstream
+from tests.support.ports import free_port
 from tests.support.proxy_process import ENVIRON, ROOT, RunningProxy, start_proxy
 from tests.support.serving import Wire, item, key, post, until, until_told
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from proxy.edge.fleet_ops import WorkerClient, WorkerSlot
-from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore
 from tests.fakes.fake_upstream import FakeUpstream
+from tests.support.ports import free_port
 from tests.support.proxy_process import ENVIRON, ROOT, RunningProxy, start_proxy
 from tests.support.serving import Reply, Wire, item, key, post, total, until, until_told
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import TypeVar
 
 from tests.fakes.memory_scripts import Stored
@@ -29,7 +30,9 @@ def explore_all(explore: Explore[S], scenarios: Sequence[S], now_ms: int) -> Spe
         AssertionError: a scenario breaks the promise; says which and how.
     """
     whole = Specification(now_ms)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # From a process of its own: pytest's workers have threads, and Python objects to forking those.
+    fresh = get_context("forkserver")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=fresh) as pool:
         explored = pool.map(partial(_explore_one, explore, now_ms=now_ms), scenarios)
         for scenario, (performed, failing_run) in zip(scenarios, explored, strict=True):
             assert failing_run is None, "\n".join([str(scenario), *failing_run])

@@ -16,6 +16,7 @@ from tests.model import steps
 from tests.model.environment import Environment
 from tests.model.readers import Readers
 from tests.model.steps import Specification
+from tests.model.uncollected import uncollected
 from tests.model.world import (
     Reader,
     Scenario,
@@ -29,6 +30,7 @@ from tests.model.world import (
 from tests.model.writers import Writers
 
 
+@uncollected()
 def explore(scenario: Scenario, specification: Specification) -> tuple[int, list[str] | None]:
     """Take every step in every order; return states seen and the shortest failing run, if any."""
     world = _World(scenario, specification)

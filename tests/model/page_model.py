@@ -20,6 +20,7 @@ from tests.fakes.memory_scripts import Stored
 from tests.fakes.record_bytes import PAST_MS, ScopeBytes, unpack
 from tests.model import steps
 from tests.model.steps import KEEP_MS, Specification
+from tests.model.uncollected import uncollected
 from tests.model.world import generation_of, incarnation_of, token_of
 
 _TABLE: Final = TableName("orders")
@@ -85,6 +86,7 @@ class PageScenario:
     without: str = ""
 
 
+@uncollected()
 def explore_pages(scenario: PageScenario, specification: Specification) -> list[str] | None:
     """Take every step in every order; return the shortest failing run, if any."""
     world = _World(scenario, specification)

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from tests.model.uncollected import uncollected
+
 OLD: Final = "old"
 NEW: Final = "new"
 
@@ -81,6 +83,7 @@ class SplitScenario:
     old_forgiven: bool = False
 
 
+@uncollected()
 def explore_split(scenario: SplitScenario) -> tuple[int, list[str] | None]:
     """Take every step in every order; return states seen and the shortest failing run, if any."""
     start = State((Reader(),) * scenario.readers, (Writer(),) * scenario.writers)

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from proxy.configuration.model import Settings
-from proxy.embedded.process import LOOPBACK, free_port
+from proxy.embedded.process import LOOPBACK
 from proxy.settings import load_settings
+from tests.support.ports import free_port
 from tests.support.serving import key, post
 
 TIMEOUT_S: Final = 30.0

@@ -22,12 +22,12 @@ from proxy.embedded.process import (
     LOOPBACK,
     POLL_S,
     Child,
-    free_port,
     log_path,
     new_folder,
     on_free_port,
     spawn,
 )
+from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 REGION: Final = "us-east-1"

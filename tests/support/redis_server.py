@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from proxy.embedded.process import LOOPBACK, Child, EngineError, free_port, new_folder, spawn
+from proxy.embedded.process import LOOPBACK, Child, EngineError, new_folder, spawn
 from proxy.embedded.valkey import ask, redis_binary, valkey_binary
+from tests.support.ports import free_port
 
 MAXMEMORY: Final = "64mb"
 SNAPSHOT: Final = "dump.rdb"

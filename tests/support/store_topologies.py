@@ -20,9 +20,9 @@ from proxy.embedded.process import (
     PORT_ATTEMPTS_MAX,
     EngineEndedError,
     EngineError,
-    free_port,
     port_is_free,
 )
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, data_server
 
 SETTLE_S: Final = 60.0

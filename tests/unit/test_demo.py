@@ -13,9 +13,9 @@ from proxy import demo
 from proxy.configuration.checks import MASK
 from proxy.core.errors import SettingsInvalid
 from proxy.embedded.dynamodb import RunningDynamoDB
-from proxy.embedded.process import free_port
 from proxy.embedded.valkey import RunningStore, ask
 from proxy.settings import Settings
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.store]
 AWS_VARIABLES = (

@@ -15,8 +15,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
-from proxy.embedded.process import LOOPBACK, Child, free_port, new_folder, port_is_free, spawn
+from proxy.embedded.process import LOOPBACK, Child, new_folder, port_is_free, spawn
 from tests.bench.speed.load import answer_of
+from tests.support.ports import free_port
 
 MODULES: Final = Path("/usr/lib/nginx/modules")
 LUA_MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")

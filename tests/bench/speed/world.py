@@ -19,7 +19,6 @@ from typing import Any, Final
 from proxy.embedded.process import (
     LOOPBACK,
     Child,
-    free_port,
     new_folder,
     port_is_free,
     spawn,
@@ -38,6 +37,7 @@ from tests.bench.speed.nginx import (
     start_upstream,
 )
 from tests.bench.speed.plan import SIZES
+from tests.support.ports import free_port
 from tests.support.proxy_process import ENVIRON, ROOT, RunningProxy, start_proxy
 from tests.support.raw_store import RawStore
 

@@ -116,6 +116,7 @@ async def test_a_promoted_primary_waits_for_the_older_one_too(
     valkey: RunningStore, second: RunningStore
 ) -> None:
     """As long as that one may have taken writes is added to both times."""
+    valkey.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
     second.ask("REPLICAOF", *where(valkey))
     second.child.wait_until(lambda: b"master_link_status:up" in second.ask("INFO"))
     second.ask("CONFIG", "SET", "min-replicas-max-lag", "1000")
@@ -149,6 +150,7 @@ async def test_flaws_are_found_and_found_gone_by_heartbeats(second: RunningStore
 async def test_replicas_must_be_waited_for(valkey: RunningStore, second: RunningStore) -> None:
     """One more look tells that a replica has come, that it is awaited, and that it has gone."""
     clock = HandClock()
+    second.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
     async with live_lanes(options(second.url, lanes=1), clock) as live:
         await live.until(lambda: live.lanes.serving)
 

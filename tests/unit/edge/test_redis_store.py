@@ -95,8 +95,8 @@ async def test_a_step_gives_the_store_its_lost_script_again(
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_every_step_says_that_there_is_no_store(step: str) -> None:
-    """Without a connection each step fails at once, in the port's own words."""
-    async with live_lanes(options("redis://127.0.0.1:1/0")) as live:
+    """Without a connection each step fails in the port's own words, if it waits for one or not."""
+    async with live_lanes(options("redis://127.0.0.1:1/0", limits=BRISK)) as live:
         with pytest.raises(StoreUnavailable) as closed:
             await STEPS[step](live.store(FencePolicy()))
         assert closed.value.failure is StoreFailure.CLOSED

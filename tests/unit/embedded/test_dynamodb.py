@@ -14,7 +14,8 @@ from proxy.embedded.dynamodb import (
     start_dynalite,
     start_ministack,
 )
-from proxy.embedded.process import EngineError, free_port
+from proxy.embedded.process import EngineError
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.engine
 

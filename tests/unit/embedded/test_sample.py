@@ -8,8 +8,8 @@ import botocore.session
 import pytest
 
 from proxy.embedded.dynamodb import RunningDynamoDB
-from proxy.embedded.process import free_port
 from proxy.embedded.sample import TABLE, fill_sample_table, sample_items
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.engine
 REGION = "us-east-1"
