@@ -37,7 +37,11 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.close()
+            return
         silent = asyncio.Event()
         for source, target in ((reader, back), (there, writer)):
             task = asyncio.get_running_loop().create_task(self._pump(source, target, silent))
