@@ -36,30 +36,21 @@ async def _list_late(trouble: Trouble) -> None:
     trouble.tell(f"stream: split, the new shards are not listed for {for_s} s")
     await _order(trouble, step="hide_new_shards")
     await trouble.world.upstream.disturb(trouble.world.session, "split")
-    try:
-        await trouble.last(for_s)
-    finally:
-        await _order(trouble, step="show_shards")
+    await _last(trouble, for_s, step="show_shards")
 
 
 async def _hold(trouble: Trouble) -> None:
     for_s = trouble.chances.choice(_HELD_S)
     trouble.tell(f"stream: records are held for {for_s} s")
     await _order(trouble, step="hold")
-    try:
-        await trouble.last(for_s)
-    finally:
-        await _order(trouble, step="release")
+    await _last(trouble, for_s, step="release")
 
 
 async def _refuse(trouble: Trouble) -> None:
     for_s = trouble.chances.choice(_LENGTHS_S)
     trouble.tell(f"stream: nobody may read for {for_s} s")
     await trouble.world.upstream.disturb(trouble.world.session, "refuse")
-    try:
-        await trouble.last(for_s)
-    finally:
-        await _order(trouble, relent=True)
+    await _last(trouble, for_s, relent=True)
 
 
 async def _switch(trouble: Trouble) -> None:
@@ -71,6 +62,14 @@ async def _switch(trouble: Trouble) -> None:
     finally:
         await trouble.world.upstream.disturb(trouble.world.session, "turn on")
     trouble.tell("stream: switched on, another one")
+
+
+async def _last(trouble: Trouble, for_s: float, **ended_by: Any) -> None:
+    """Let what was begun last for a while, and end it whatever happens."""
+    try:
+        await trouble.last(for_s)
+    finally:
+        await _order(trouble, **ended_by)
 
 
 async def _order(trouble: Trouble, **order: Any) -> None:
